@@ -1,0 +1,19 @@
+"""GPU-first approximate nearest-neighbour search, with a NumPy backend of the same answers."""
+
+from gpuann import brute_force, ivf_flat, ivf_pq, kmeans
+from gpuann._version import __version__
+from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
+from gpuann.errors import BackendError
+from gpuann.rerank import refine
+
+__all__ = [
+    "BackendError",
+    "__version__",
+    "brute_force",
+    "get_num_threads",
+    "ivf_flat",
+    "ivf_pq",
+    "kmeans",
+    "refine",
+    "set_num_threads",
+]

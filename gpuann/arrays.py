@@ -1,0 +1,143 @@
+"""Data from outside: arrays, memory-maps and chunks of rows, as builds and searches want them."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gpuann import validate
+from gpuann.errors import bad_type, bad_value
+
+HostArray = npt.NDArray[Any]
+
+CHUNK_FLOATS = 1 << 23  # of one chunk as float32: 32 MiB
+
+
+def as_host(where: str, name: str, data: Any) -> HostArray:
+    """Anything array-like -> a NumPy array, without a copy where it is one already."""
+    if isinstance(data, np.ndarray):
+        return data
+    if hasattr(data, "__cuda_array_interface__") and hasattr(data, "get"):
+        return np.asarray(data.get())
+    if hasattr(data, "__array__") or isinstance(data, list | tuple):
+        return np.asarray(data)
+    if hasattr(data, "__dlpack__"):
+        return np.from_dlpack(data)
+    raise bad_type(where, name, "be an array", type(data).__name__)
+
+
+def queries(where: str, data: Any, dim: int) -> HostArray:
+    """Query rows (n, dim) of any accepted dtype -> C-contiguous float32, checked."""
+    array = as_host(where, "queries", data)
+    validate.matrix(where, "queries", array, dim)
+    validate.finite(where, "queries", array)
+    return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def output(where: str, name: str, given: Any, result: HostArray) -> HostArray:
+    """`result`, or `given` filled with it when the caller passed an array to write into."""
+    if given is None:
+        return result
+    if not isinstance(given, np.ndarray):
+        raise bad_type(where, name, "be a NumPy array", type(given).__name__)
+    if given.shape != result.shape:
+        raise bad_value(where, name, f"have shape {result.shape}", given.shape)
+    if given.dtype != result.dtype:
+        raise bad_type(where, name, f"be {result.dtype}", given.dtype)
+    given[:] = result
+    return given
+
+
+class Rows:
+    """A data set (n_rows, dim) read in chunks, as often as needed.
+
+    From an array or memory-map it reads slices. From chunks it reads one after another: a list of
+    arrays, any object that can be iterated again, or a function that returns a fresh iterator are
+    never held whole; a one-shot iterator (a generator) can be read only once, so its chunks are
+    kept in memory.
+    """
+
+    def __init__(self, where: str, name: str, data: Any) -> None:
+        self._where, self._name = where, name
+        self.array: HostArray | None = None
+        if _is_chunked(data):
+            self._open = _reopen(data)
+            self.n_rows, self.dim, self.dtype = self._measure()
+        else:
+            self.array = as_host(where, name, data)
+            validate.matrix(where, name, self.array)
+            self.n_rows, self.dim = self.array.shape
+            self.dtype = self.array.dtype
+        if self.n_rows == 0:
+            raise bad_value(where, name, "have at least one row", (0, self.dim))
+
+    def chunks(self) -> Iterator[tuple[int, HostArray]]:
+        """(first row, rows (n, dim) C-contiguous of the data's own dtype), in order."""
+        step = max(1, CHUNK_FLOATS // self.dim)
+        start = 0
+        for piece in (self.array,) if self.array is not None else self._pieces():
+            for at in range(0, len(piece), step):
+                rows = np.ascontiguousarray(piece[at : at + step])
+                yield start + at, rows
+            start += len(piece)
+
+    def take(self, rows: HostArray) -> HostArray:
+        """Rows numbered `rows` (n,) int64, ascending -> (n, dim) of the data's own dtype."""
+        if self.array is not None:
+            return np.ascontiguousarray(self.array[rows])
+        picked = [np.empty((0, self.dim), self.dtype)]
+        for start, chunk in self.chunks():
+            low, high = np.searchsorted(rows, [start, start + len(chunk)])
+            picked.append(chunk[rows[low:high] - start])
+        return np.concatenate(picked)
+
+    def whole(self) -> HostArray:
+        """All rows, C-contiguous; the caller's own memory where that is possible."""
+        if self.array is not None:
+            return np.ascontiguousarray(self.array)
+        return np.concatenate([rows for _, rows in self.chunks()])
+
+    def check(self) -> None:
+        """Raise at the first row that is not finite."""
+        for start, rows in self.chunks():
+            validate.finite(self._where, self._name, rows, start)
+
+    def _pieces(self) -> Iterator[HostArray]:
+        for piece in self._open():
+            yield as_host(self._where, self._name, piece)
+
+    def _measure(self) -> tuple[int, int, np.dtype[Any]]:
+        n_rows, dim, dtype = 0, None, None
+        for piece in self._pieces():
+            validate.matrix(self._where, f"every chunk of {self._name}", piece, dim)
+            if dtype is not None and piece.dtype != dtype:
+                raise bad_type(
+                    self._where, f"every chunk of {self._name}", f"be {dtype}", piece.dtype
+                )
+            n_rows, dim, dtype = n_rows + len(piece), piece.shape[1], piece.dtype
+        if dim is None or dtype is None:
+            raise bad_value(self._where, self._name, "have at least one chunk", "none")
+        return n_rows, dim, dtype
+
+
+def _is_chunked(data: Any) -> bool:
+    if isinstance(data, list | tuple):
+        return len(data) > 0 and all(getattr(part, "ndim", 0) == 2 for part in data)
+    if hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
+        return False
+    return callable(data) or isinstance(data, Iterable)
+
+
+def _reopen(data: Any) -> Callable[[], Iterable[Any]]:
+    if callable(data):
+        return lambda: iter(data())
+    if iter(data) is data:
+        held = list(data)
+        return lambda: held
+    return lambda: iter(data)
+
+
+def query_chunks(data: Any) -> Iterable[Any] | None:
+    """The chunks of a query set given in chunks, or None for a plain array."""
+    return _reopen(data)() if _is_chunked(data) else None

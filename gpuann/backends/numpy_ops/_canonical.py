@@ -1,0 +1,82 @@
+"""The canonical distance (see `seam`): one value for a row and a query, however they met.
+
+Everything here is elementwise NumPy in float64, in an order that is written down, so that the
+bits are the same on every machine and a GPU can give them too.
+"""
+
+import numpy as np
+
+from gpuann.backends.numpy_ops._tiles import decode
+from gpuann.backends.seam import Array, Payload
+from gpuann.metric import ScanMetric
+
+_CHUNK_FLOATS = 1 << 15  # differences of one chunk: 256 KiB of float64, stays in L2
+_BLOCK = 128  # columns that NumPy sums without cutting them again
+
+
+def ordered_sum(x: Array) -> Array:
+    """Sum each row of x (n, D) float64 in the canonical order -> (n,) float64.
+
+    Blocks of 128 columns are summed one after another; in a block, eight running sums take every
+    eighth column, are added as ((0+1)+(2+3)) + ((4+5)+(6+7)), and the columns beyond the last
+    multiple of eight follow one by one. This is what NumPy's reduction does with up to 128
+    numbers; a test holds it to the letter, so another NumPy cannot change it unseen.
+    """
+    total: Array = np.add.reduce(x[:, :_BLOCK], axis=1)
+    for start in range(_BLOCK, x.shape[1], _BLOCK):
+        total += np.add.reduce(x[:, start : start + _BLOCK], axis=1)
+    return total
+
+
+def distances(rows: Array, queries: Array, metric: ScanMetric) -> Array:
+    """Canonical distance of rows[i] to queries[i]: both (n, D) float32 -> (n,) float64."""
+    a = rows.astype(np.float64)
+    if metric == "inner_product":
+        np.multiply(a, queries, out=a)
+        return -ordered_sum(a)
+    np.subtract(a, queries, out=a)
+    np.multiply(a, a, out=a)
+    return ordered_sum(a)
+
+
+def score(
+    payload: Payload,
+    queries: Array,
+    metric: ScanMetric,
+    query_of: Array,
+    position: Array,
+    list_of: Array,
+) -> Array:
+    """Canonical float32 distance of n (query, storage row) pairs -> (n,) float32.
+
+    queries (Q, D) float32; query_of, position, list_of (n,) integers: which query, which storage
+    row, and the list that the row lies in.
+    """
+    n, dim = len(position), queries.shape[1]
+    out = np.empty(n, np.float32)
+    step = max(1, _CHUNK_FLOATS // dim)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        rows, zero = decode(payload, position[part], list_of[part])
+        found = distances(rows, queries.take(query_of[part], axis=0), metric)
+        if zero is not None:
+            # a zero row has no direction: it counts as a unit vector orthogonal to every query
+            found += zero
+        out[part] = found
+    out += np.float32(0)  # -0.0 and 0.0 are one distance
+    return out
+
+
+def chunked(table: Array, row: Array, queries: Array, query_of: Array | None = None) -> Array:
+    """Canonical squared L2 of table[row[i]] to queries[query_of[i]] -> (n,) float32.
+
+    table (C, D) and queries (Q, D) float32; query_of None pairs row i with query i.
+    """
+    n, dim = len(row), table.shape[1]
+    out = np.empty(n, np.float32)
+    step = max(1, _CHUNK_FLOATS // dim)
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        query = queries[part] if query_of is None else queries.take(query_of[part], axis=0)
+        out[part] = distances(table.take(row[part], axis=0), query, "sqeuclidean")
+    return out

@@ -1,0 +1,25 @@
+"""What a search may return: the filter's bits over the ids."""
+
+import numpy as np
+
+from gpuann.backends.seam import Array
+
+
+def allowed(keep: Array, ids: Array) -> Array:
+    """Bit `ids` of one bit set: keep (words,) uint32, ids any shape int64 -> bool.
+
+    Ids outside the bit set are not allowed.
+    """
+    inside = (ids >= 0) & (ids < 32 * keep.size)
+    safe = np.where(inside, ids, 0)
+    return inside & ((keep[safe >> 5] >> (safe & 31).astype(np.uint32)) & 1).astype(bool)
+
+
+def allowed_pairs(keep: Array, query: Array, ids: Array) -> Array:
+    """Bit `ids[i]` of the bit set of query[i]: keep (Q, words) uint32 -> bool.
+
+    query and ids broadcast against each other.
+    """
+    inside = (ids >= 0) & (ids < 32 * keep.shape[1])
+    safe = np.where(inside, ids, 0)
+    return inside & ((keep[query, safe >> 5] >> (safe & 31).astype(np.uint32)) & 1).astype(bool)

@@ -1,0 +1,160 @@
+"""Worker threads of the NumPy backend, and BLAS held to one thread while they work.
+
+NumPy lets go of the interpreter lock inside products, takes and comparisons, so plain threads
+over tiles scale. BLAS' own threads on such small tiles do not (5-10x slower, measured), hence the
+limit. It is process-wide, so it is counted: the first call in sets it, the last one out restores
+what it found. Other BLAS calls of the process made meanwhile run on one thread too.
+"""
+
+import itertools
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import threadpoolctl
+
+from gpuann.errors import bad_value
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def _default_threads() -> int:
+    text = os.environ.get("GPUANN_NUM_THREADS")
+    if text is None:
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
+    if not text.isdecimal() or int(text) < 1:
+        raise bad_value("gpuann", "GPUANN_NUM_THREADS", "be a positive integer", repr(text))
+    return int(text)
+
+
+class _State:
+    """Everything that a forked child must make anew: locks, the pool, the BLAS count."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.n_threads: int | None = None
+        self.pool: ThreadPoolExecutor | None = None
+        self.blas: threadpoolctl.ThreadpoolController | None = None
+        self.inside = 0
+        self.limiter: Any = None
+
+
+_state = _State()
+_scratch = threading.local()
+
+
+def _after_fork() -> None:
+    global _state  # noqa: PLW0603 - the locks and threads of the parent do not exist here
+    chosen = _state.n_threads
+    held = _state.limiter
+    _state = _State()
+    _state.n_threads = chosen
+    if held is not None:  # the parent was searching: the child gets its BLAS back
+        held.restore_original_limits()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def get_num_threads() -> int:
+    """Threads that one call on the NumPy backend uses: all that the process may, by default."""
+    return _state.n_threads or _default_threads()
+
+
+def set_num_threads(n: int | None) -> None:
+    """Use `n` threads from now on; None goes back to GPUANN_NUM_THREADS or every core."""
+    if n is not None and n < 1:
+        raise bad_value("gpuann.set_num_threads", "n", "be at least 1", n)
+    with _state.lock:
+        _state.n_threads = n
+        if _state.pool is not None:
+            _state.pool.shutdown(wait=False)
+            _state.pool = None
+
+
+@contextmanager
+def single_thread_blas() -> Iterator[None]:
+    """Hold BLAS to one thread inside; nested and overlapping uses are counted."""
+    state = _state
+    with state.lock:
+        if state.blas is None:
+            state.blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+        if state.inside == 0:
+            state.limiter = state.blas.limit(limits=1)
+        state.inside += 1
+    try:
+        yield
+    finally:
+        with state.lock:
+            state.inside -= 1
+            if state.inside == 0:
+                state.limiter.restore_original_limits()
+                state.limiter = None
+
+
+def run(
+    work: Callable[[Item], Result], items: Sequence[Item], at_most: int | None = None
+) -> list[Result]:
+    """`[work(i) for i in items]` on the threads; the caller's thread takes part.
+
+    Items are taken in order, one at a time, so put the longest first. The first exception stops
+    the others at their next item and is raised here. `work` must not call `run`. `at_most` limits
+    the threads: array calls under some 20 us do not overlap, they wait for the interpreter lock.
+    """
+    results: list[Any] = [None] * len(items)
+    ticket = itertools.count()
+    stop = threading.Event()
+
+    def drain() -> None:
+        # next() on a count is atomic under the interpreter lock: each item is taken once
+        while (i := next(ticket)) < len(items) and not stop.is_set():
+            try:
+                results[i] = work(items[i])
+            except BaseException:
+                stop.set()
+                raise
+
+    helpers = min(get_num_threads(), len(items), at_most or len(items)) - 1
+    with single_thread_blas():
+        futures = [_submit(drain) for _ in range(helpers)]
+        try:
+            drain()
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            failures = [f.exception() for f in futures]
+    for failure in failures:
+        if failure is not None:
+            raise failure
+    return results
+
+
+def _submit(work: Callable[[], None]) -> "Future[None]":
+    with _state.lock:
+        if _state.pool is None:
+            _state.pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="gpuann")
+        return _state.pool.submit(work)
+
+
+def scratch(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """An uninitialised buffer of this thread, reused by the next call with the same name.
+
+    Fresh megabyte arrays cost a page fault per 4 KiB, as much as the product that fills them.
+    """
+    size = math.prod(shape)
+    buffers: dict[str, npt.NDArray[Any]] = _scratch.__dict__
+    have = buffers.get(name)
+    if have is None or have.dtype != dtype or have.size < size:
+        have = buffers[name] = np.empty(size, dtype)
+    return have[:size].reshape(shape)

@@ -1,0 +1,96 @@
+"""Stored rows as float32: whole tiles for the product, picked rows for the canonical distance."""
+
+import numpy as np
+
+from gpuann.backends.numpy_ops import _threads
+from gpuann.backends.numpy_ops._slack import NEVER
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
+
+# one codebook entry as one NumPy item, where there is one of that size: the fastest gather
+_ITEM_OF_PQ_LEN = {1: np.float32, 2: np.complex64, 4: np.complex128}
+
+
+def dim_of(payload: Payload) -> int:
+    """Components of a scanned vector."""
+    if isinstance(payload, FlatPayload):
+        return int(payload.vectors.shape[1])
+    return int(payload.centers.shape[1])
+
+
+def tile(payload: Payload, lists: Lists, start: int, stop: int, padded: int) -> Array:
+    """Storage rows [start, stop) ready for the product: [r(v), N(v)] -> (padded, dim + 1) float32.
+
+    Rows from stop - start on are padding: r = 0 and N = NEVER, so no bound lets them pass. The
+    result is scratch of this thread.
+    """
+    dim, n = dim_of(payload), stop - start
+    out = _threads.scratch("tile", (padded, dim + 1), np.float32)
+    out[:n, :dim] = rows(payload, start, stop)
+    out[:n, dim] = lists.norms[start:stop]
+    out[n:, :dim] = 0
+    out[n:, dim] = NEVER
+    return out
+
+
+def rows(payload: Payload, start: int, stop: int) -> Array:
+    """Storage rows [start, stop) as the product sees them, r(v) -> (n, dim) float32.
+
+    A view of the stored rows where they are that already, else fresh or scratch of this thread.
+    """
+    if isinstance(payload, PqPayload):
+        return residuals(payload, payload.codes[start:stop])
+    stored = payload.vectors[start:stop]
+    if stored.dtype == np.float32 and payload.scale is None and payload.shift is None:
+        return stored
+    out = _threads.scratch("rows", stored.shape, np.float32)
+    if payload.scale is None:
+        out[:] = stored
+    else:
+        np.multiply(stored, payload.scale[start:stop, None], out=out)
+    if payload.shift is not None:
+        out -= payload.shift
+    return out
+
+
+def residuals(payload: PqPayload, codes: Array) -> Array:
+    """Decode codes (n, pq_dim) uint8 -> (n, dim) float32."""
+    n, pq_dim = codes.shape
+    _, pq_book_size, pq_len = payload.codebooks.shape
+    entry = entries(codes, pq_book_size)
+    item = _ITEM_OF_PQ_LEN.get(pq_len)
+    if item is None:
+        picked = payload.codebooks.reshape(-1, pq_len).take(entry, axis=0)
+    else:
+        picked = payload.codebooks.view(item).reshape(-1).take(entry).view(np.float32)
+    return picked.reshape(n, pq_dim * pq_len)
+
+
+def entries(codes: Array, pq_book_size: int) -> Array:
+    """Codes (n, pq_dim) uint8 as numbers m * pq_book_size + code of one table -> (n, pq_dim) intp.
+
+    Scratch of this thread.
+    """
+    pq_dim = codes.shape[1]
+    first = np.arange(0, pq_dim * pq_book_size, pq_book_size)
+    out = _threads.scratch("entry", codes.shape, np.intp)
+    if first[-1] + pq_book_size <= 1 << 16:  # 16-bit sums, widened after: 1.7x the speed
+        out[:] = np.add(codes, first.astype(np.uint16), dtype=np.uint16)
+    else:
+        np.add(codes, first, out=out)
+    return out
+
+
+def decode(payload: Payload, position: Array, list_of: Array) -> tuple[Array, Array | None]:
+    """Picked storage rows as they count for the distance -> rows (n, dim) float32, zero (n,) bool.
+
+    `zero` marks rows without a direction under cosine, None where there is no such thing.
+    """
+    if isinstance(payload, FlatPayload):
+        rows = payload.vectors[position].astype(np.float32, copy=False)
+        if payload.scale is None:
+            return rows, None
+        scale = payload.scale[position]
+        return rows * scale[:, None], scale == 0
+    rows = residuals(payload, payload.codes[position])
+    rows += payload.centers.take(list_of, axis=0)
+    return rows, None

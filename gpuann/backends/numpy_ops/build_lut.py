@@ -1,0 +1,22 @@
+"""build_lut: one look-up table per query."""
+
+import numpy as np
+import numpy.typing as npt
+
+from gpuann.backends.numpy_ops import _threads
+from gpuann.backends.seam import Array
+
+
+def build_lut(queries: Array, codebooks: Array, dtype: npt.DTypeLike = np.float32) -> Array:
+    """See `seam.Ops.build_lut`. Built once per query, not once per (query, list): everything that
+    depends on the list is in N(v) and A(q, l).
+
+    Cost: 2 Q D J flop; memory Q M J entries.
+    """
+    pq_dim, pq_book_size, pq_len = codebooks.shape
+    parts = queries.reshape(len(queries), pq_dim, pq_len)
+    lut = np.empty((len(queries), pq_dim, pq_book_size), dtype)
+    with _threads.single_thread_blas():
+        for m in range(pq_dim):
+            lut[:, m] = parts[:, m] @ codebooks[m].T
+    return lut

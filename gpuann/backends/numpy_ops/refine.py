@@ -1,0 +1,38 @@
+"""refine: exact distances of given candidates."""
+
+import numpy as np
+
+from gpuann.backends.numpy_ops import _canonical, _survivors, _threads
+from gpuann.backends.seam import Array, FlatPayload
+from gpuann.metric import ScanMetric
+
+_CHUNK = 4096  # candidates that one thread rescores at a time
+
+
+def refine(
+    queries: Array,
+    vectors: Array,
+    candidates: Array,
+    ids: Array,
+    k: int,
+    metric: ScanMetric,
+    scale: Array | None = None,
+) -> tuple[Array, Array]:
+    """See `seam.Ops.refine`. A candidate given twice counts once.
+
+    Cost: Q R D; rows are picked a few thousand at a time, so `vectors` may be memory-mapped.
+    """
+    payload = FlatPayload(vectors, scale, np.zeros(0, np.float32))
+    query, _ = np.nonzero(candidates >= 0)
+    row = candidates[candidates >= 0]
+    _, once = np.unique(query * len(vectors) + row, return_index=True)
+    query, row, name = query[once], row[once], ids[candidates >= 0][once]
+
+    def part(at: int) -> Array:
+        cut = slice(at, at + _CHUNK)
+        return _canonical.score(payload, queries, metric, query[cut], row[cut], row[cut])
+
+    parts = _threads.run(part, range(0, len(row), _CHUNK))
+    dists = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    order = _survivors.best_first(query, dists, name)
+    return _survivors.top_k(query.take(order), dists.take(order), name.take(order), len(queries), k)

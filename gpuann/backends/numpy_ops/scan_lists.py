@@ -1,0 +1,51 @@
+"""scan_lists: the batch turned round. Each list is decoded once, times all of its queries.
+
+    score(q, v) = A(q, l) + N(v) - q'.r(v)        q' = 2q for L2, q for inner product
+
+Large batches go through two passes (`_tiled`): a bound from the nearest rows, then every tile
+filtered with it. Where scores are few they are all kept (`_dense`). The survivors of either are
+rescored canonically and sorted by (distance, id), so the answer does not depend on the path.
+
+Cost: 2 * pairs * list_len * (dim + 1) flop by BLAS plus about 0.3 ns per (query, row) pair for
+compare and count. Memory: a few tiles per thread plus the survivors (28 bytes each, at most 2^20
+or 4 Q k of them), or SMALL scores of 4 bytes.
+Source: list-major order as in FAISS contrib/big_batch_search; bound and filter are our own.
+"""
+
+import numpy as np
+
+from gpuann.backends.numpy_ops import _batch, _dense, _slack, _tiled
+from gpuann.backends.numpy_ops._survivors import Scorer, Wanted
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.metric import ScanMetric
+
+ONE_LIST_ROWS = 1 << 13  # a single list up to this long is seen whole by each tile of queries
+SMALL = 1 << 22  # scores in all up to which every one is kept: 16 MiB
+FEW_PER_LIST = 16  # ... if the mean list has no more queries than this
+
+
+def scan_lists(
+    queries: Array,
+    terms: Array | None,
+    payload: Payload,
+    lists: Lists,
+    probes: Array,
+    k: int,
+    metric: ScanMetric,
+    keep: Array | None = None,
+    limit: Array | None = None,
+    rescore: bool = True,
+) -> tuple[Array, Array]:
+    """See `seam.Ops.scan_lists`."""
+    moved = queries
+    if isinstance(payload, FlatPayload) and payload.shift is not None:
+        moved = queries - payload.shift
+    slack = _slack.slack(moved, lists, probes, metric)
+    batch = _batch.make(moved, terms, payload, lists, probes, metric, keep)
+    scorer, wanted = Scorer(payload, queries, lists.ids, metric), Wanted(k, slack, limit, rescore)
+    sizes, probed = np.diff(lists.offsets), np.diff(batch.offsets)
+    if len(sizes) == 1 and sizes[0] <= ONE_LIST_ROWS:
+        return _dense.scan_one_list(batch, scorer, wanted)
+    if sizes @ probed <= SMALL and probes.size <= FEW_PER_LIST * len(sizes):
+        return _dense.scan_few(batch, scorer, wanted)
+    return _tiled.scan_tiled(batch, scorer, wanted)

@@ -1,0 +1,30 @@
+"""select_k: the k smallest of each row."""
+
+import numpy as np
+
+from gpuann.backends.numpy_ops import _survivors
+from gpuann.backends.seam import Array
+
+
+def select_k(dists: Array, ids: Array | None, k: int) -> tuple[Array, Array]:
+    """See `seam.Ops.select_k`. Ties go to the smaller id; NaN and id -1 are never selected.
+
+    Cost: one partial sort of the row, one sort of what ties with the k-th.
+    """
+    n_rows, n = dists.shape
+    comparable = np.where(np.isnan(dists), np.float32(np.inf), dists)
+    if n > k:
+        bound = np.partition(comparable, k - 1, axis=1)[:, k - 1 : k]
+        candidate = comparable <= bound
+    else:
+        candidate = np.ones(dists.shape, bool)
+    if ids is None:
+        candidate &= ~np.isnan(dists)
+    else:
+        candidate &= ~np.isnan(dists) & (ids >= 0)
+    at = np.flatnonzero(candidate)
+    row, column = np.divmod(at, max(n, 1))
+    name = column if ids is None else ids.reshape(-1).take(at)
+    value = dists.reshape(-1).take(at)
+    order = _survivors.best_first(row, value, name)
+    return _survivors.top_k(row.take(order), value.take(order), name.take(order), n_rows, k)

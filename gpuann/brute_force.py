@@ -1,0 +1,142 @@
+"""Brute force: exact nearest neighbours over all rows; the engine with one list."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuann import arrays, backends, lists, metric
+from gpuann._nvtx import annotate
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.backends.seam import FlatPayload, Lists
+from gpuann.codecs import vectors
+from gpuann.index import search as run_search
+from gpuann.ivf import in_batches
+from gpuann.metric import Metric
+from gpuann.params import WORKSPACE_LIMIT
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Index:
+    """The rows and their norms: immutable."""
+
+    backend: Backend
+    metric: Metric
+    payload: FlatPayload
+    lists: Lists
+
+    def __len__(self) -> int:
+        return len(self.payload.vectors)
+
+    @property
+    def dim(self) -> int:
+        """Components of a row."""
+        return int(self.payload.vectors.shape[1])
+
+    @property
+    def device(self) -> str:
+        """ "cpu" or "cuda:N"."""
+        return self.backend.device
+
+    def __repr__(self) -> str:
+        rows = self.payload.vectors
+        return (
+            f"brute_force.Index({len(self):,} rows, dim {self.dim}, {self.metric}, {rows.dtype}, "
+            f"{self.device}, {rows.nbytes / 1e6:.1f} MB)"
+        )
+
+
+@annotate("brute_force.build")
+def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = None) -> Index:
+    """Norms of all rows; on the CPU the rows themselves are not copied.
+
+    Parameters
+    ----------
+    dataset : array (n_rows, dim), float32, float16, int8 or uint8, host or device; a memory-map; or
+        chunks of rows, which are put together
+    metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+
+    Returns
+    -------
+    Index : on the CPU it refers to `dataset` if that is C-contiguous, so do not change it after
+
+    Notes
+    -----
+    Cost   one pass over the rows.
+    Memory 12 bytes a row (16 under cosine), and a copy of rows that are not C-contiguous.
+    """
+    where = "brute_force.build"
+    how = _check_metric(where, metric)
+    backend = backends.choose(where, device)
+    rows = arrays.Rows(where, "dataset", dataset)
+    rows.check()
+    xp = backend.xp
+    sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
+    shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
+    on_device = None if shift is None else backend.put(shift)
+    stored = backend.put(rows.whole())
+    scale = xp.empty(rows.n_rows, xp.float32) if how == "cosine" else None
+    norms, radius = xp.zeros(rows.n_rows, xp.float32), 0.0
+    for start, chunk in rows.chunks():
+        part = slice(start, start + len(chunk))
+        x = vectors.as_float(xp, backend.put(chunk), how)
+        zero = 0
+        if scale is not None:
+            scale[part] = vectors.cosine_scale(xp, stored[part])
+            zero = scale[part] == 0  # counts as a unit vector orthogonal to every query
+        x = vectors.moved(x, on_device)
+        radius = max(radius, float(vectors.lengths(xp, x).max()))
+        if how != "inner_product":
+            norms[part] = vectors.square_norms(xp, x) + zero
+    one = lists.one_list(backend, norms, radius)
+    return Index(backend, how, FlatPayload(stored, scale, on_device), one)
+
+
+@annotate("brute_force.search")
+def search(
+    index: Index,
+    queries: Any,
+    k: int,
+    neighbors: HostArray | None = None,
+    distances: HostArray | None = None,
+    *,
+    workspace_limit: int = WORKSPACE_LIMIT,
+) -> tuple[HostArray, HostArray]:
+    """The k nearest of all rows, exactly.
+
+    Parameters
+    ----------
+    index : Index
+    queries : array (n_queries, dim), float32, float16, int8 or uint8; or chunks of such rows
+    k : int
+    neighbors : array (n_queries, k) int64, optional, to write the ids into
+    distances : array (n_queries, k) float32, optional, to write the distances into
+    workspace_limit : int, default 1073741824; bytes that a search may take beside its result
+
+    Returns
+    -------
+    distances (n_queries, k) float32, ids (n_queries, k) int64
+        Ordered by (distance, id); filled up with (+inf, -1) where k exceeds the number of rows.
+        inner_product gives the product, largest first, filled up with (-inf, -1).
+
+    Notes
+    -----
+    Cost   2 * n_queries * n_rows * dim flop, as matrix products.
+    """
+    backend = index.backend
+    how = metric.scan_metric(index.metric)
+
+    def scan(x: Any, found: int) -> tuple[Any, Any]:
+        probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
+        return backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
+
+    def run(x: HostArray, k: int) -> tuple[HostArray, HostArray]:
+        return in_batches(backend, index.metric, x, k, len(index), 1, workspace_limit, scan)
+
+    return run_search("brute_force.search", queries, index.dim, k, neighbors, distances, run)
+
+
+def _check_metric(where: str, name: str) -> Metric:
+    return metric.check(where, name)

@@ -1,0 +1,1 @@
+"""How rows are stored in the lists: what to train, how to encode, what the scan needs."""

@@ -1,0 +1,97 @@
+"""Product quantisation of residuals: Jegou, Douze, Schmid, "Product quantization for nearest
+neighbor search", PAMI 2011.
+
+A residual r = x - c_l is cut into pq_dim pieces of pq_len components; each piece is replaced by the
+nearest of pq_book_size entries of its codebook. Rows are zero-padded to pq_dim * pq_len.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gpuann import kmeans
+from gpuann.backends import Backend
+from gpuann.backends.seam import Array, PqPayload
+from gpuann.codecs import vectors
+from gpuann.metric import Metric
+
+PQ_BOOK_SIZE = 256
+
+
+def default_pq_dim(dim: int) -> int:
+    """pq_dim=0 as cuVS chooses: half of dim from 128 up, then down to a multiple of 32, or to a
+    power of two where that is less than 32.
+    """
+    half = dim // 2 if dim >= 128 else dim
+    if half >= 32:
+        return half // 32 * 32
+    return 1 << (half.bit_length() - 1)
+
+
+def pad(xp: Any, x: Array, width: int) -> Array:
+    """Rows (n, dim) with zeros up to `width` columns; x itself where it is that wide already."""
+    if x.shape[1] == width:
+        return x
+    out = xp.zeros((len(x), width), x.dtype)
+    out[:, : x.shape[1]] = x
+    return out
+
+
+def pieces(xp: Any, x: Array, pq_dim: int) -> Array:
+    """Rows (n, pq_dim * pq_len) -> sub-vectors (pq_dim, n, pq_len), C-contiguous."""
+    return xp.ascontiguousarray(x.reshape(len(x), pq_dim, -1).transpose(1, 0, 2))
+
+
+def train(
+    backend: Backend, residuals: Array, pq_dim: int, n_iters: int, seed: int, *, progress: bool
+) -> Array:
+    """Codebooks from residuals (n, pq_dim * pq_len) -> (pq_dim, PQ_BOOK_SIZE, pq_len) float32.
+
+    All sub-quantisers are trained at once, as a batch of k-means problems.
+    """
+    x = pieces(backend.xp, residuals, pq_dim)
+    start = kmeans.random_rows(x.shape[1], PQ_BOOK_SIZE, seed)
+    return kmeans.lloyd(
+        backend, x, x[:, backend.put(start)], n_iters, tol=0.0, progress=progress, name="codebooks"
+    ).centers
+
+
+@dataclass(frozen=True, eq=False)
+class PqCodec:
+    """Trained codebooks over coarse centres."""
+
+    metric: Metric
+    shift: Array | None
+    """(dim,) float32 or None, subtracted from rows before anything else."""
+    centers: Array
+    """(n_lists, pq_dim * pq_len) float32, shifted and padded."""
+    codebooks: Array
+    """(pq_dim, PQ_BOOK_SIZE, pq_len) float32."""
+
+    def allocate(self, backend: Backend, n_rows: int, dim: int, dtype: Any) -> PqPayload:
+        """An empty payload for n_rows rows."""
+        codes = backend.xp.empty((n_rows, len(self.codebooks)), backend.xp.uint8)
+        return PqPayload(codes, self.codebooks, self.centers)
+
+    def encode(
+        self, backend: Backend, payload: PqPayload, rows: Array, labels: Array, position: Array
+    ) -> tuple[Array, Array]:
+        """Store the codes of rows (n, dim) at `position` -> norms (n,) float32, reach (n,) float32.
+
+        norms is N(v) of the decoded row and reach at least 2 |c_l| + |v|, as `Lists` has them.
+        """
+        xp, pq_dim = backend.xp, len(self.codebooks)
+        x = vectors.moved(vectors.as_float(xp, rows, self.metric), self.shift)
+        center = self.centers[labels]
+        codes = self.codes(backend, pad(xp, x, self.centers.shape[1]) - center)
+        payload.codes[position] = codes
+        decoded = center + self.codebooks[xp.arange(pq_dim), codes].reshape(len(codes), -1)
+        reach = 2 * vectors.lengths(xp, center) + vectors.lengths(xp, decoded)
+        if self.metric == "inner_product":
+            return xp.zeros_like(reach), reach
+        return vectors.square_norms(xp, decoded).astype(xp.float32), reach
+
+    def codes(self, backend: Backend, residuals: Array) -> Array:
+        """Nearest codebook entries of residuals (n, pq_dim * pq_len) -> (n, pq_dim) uint8."""
+        x = pieces(backend.xp, residuals, len(self.codebooks))
+        labels, _ = backend.ops.assign(x, self.codebooks)
+        return backend.xp.ascontiguousarray(labels.T.astype(backend.xp.uint8))

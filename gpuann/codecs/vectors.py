@@ -1,0 +1,56 @@
+"""Rows before any codec: float32, normalised for cosine, moved to the origin."""
+
+from typing import Any
+
+import numpy as np
+
+from gpuann.backends.seam import Array
+from gpuann.metric import Metric
+
+# The expanded form |q|^2 + |v|^2 - 2 q.v loses log2(|mean|^2 / spread) bits; up to here that is
+# less than it costs to move every row.
+_FAR = 8.0
+_ROUND_UP = np.float32(1 + 2**-20)  # lengths are upper bounds also after rounding
+
+
+def square_norms(xp: Any, x: Array) -> Array:
+    """|x|^2 of rows (n, dim) float32, summed in float64 -> (n,) float64."""
+    return xp.square(x.astype(xp.float64)).sum(axis=1)
+
+
+def lengths(xp: Any, x: Array) -> Array:
+    """Upper bound of |x| of rows (n, dim) -> (n,) float32."""
+    return xp.sqrt(square_norms(xp, x)).astype(xp.float32) * _ROUND_UP
+
+
+def cosine_scale(xp: Any, rows: Array) -> Array:
+    """1 / |row|, 0 for a zero row: rows (n, dim) any dtype -> (n,) float32."""
+    norm = xp.sqrt(square_norms(xp, rows.astype(xp.float32)))
+    return xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1), 0).astype(xp.float32)
+
+
+def as_float(xp: Any, rows: Array, metric: Metric) -> Array:
+    """Rows (n, dim) of any stored dtype -> float32, of length 1 (or 0) under cosine."""
+    x = rows.astype(xp.float32, copy=False)
+    if metric == "cosine":
+        x = x * cosine_scale(xp, rows)[:, None]
+    return x
+
+
+def choose_shift(sample: Array, metric: Metric) -> Array | None:
+    """The mean of a host sample (n, dim) float32 if the data lie far from the origin, else None.
+
+    Distances under L2 do not depend on it, their rounding errors do. inner_product has no shift.
+    """
+    if metric == "inner_product":
+        return None
+    mean = sample.mean(axis=0, dtype=np.float64)
+    spread = square_norms(np, sample).mean() - mean @ mean
+    if mean @ mean <= _FAR * max(float(spread), 0.0):
+        return None
+    return mean.astype(np.float32)
+
+
+def moved(x: Array, shift: Array | None) -> Array:
+    """x - shift, or x itself where there is no shift."""
+    return x if shift is None else x - shift

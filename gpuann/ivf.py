@@ -1,0 +1,203 @@
+"""The engine: one inverted-file index for every codec.
+
+    build   sample -> coarse centres -> codec -> rows into lists
+    search  nearest n_probes centres of each query -> scan of those lists -> (distances, ids)
+
+Source: Sivic and Zisserman, "Video Google", ICCV 2003 (inverted lists); Jegou et al. 2011 (PQ).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpuann import arrays, kmeans, lists, metric, plan
+from gpuann._progress import bar
+from gpuann.backends import Backend
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
+from gpuann.codecs import vectors
+from gpuann.codecs.flat import FlatCodec
+from gpuann.codecs.pq import PqCodec, pad
+from gpuann.metric import Metric
+
+Codec = FlatCodec | PqCodec
+
+
+class Coarse(NamedTuple):
+    """The coarse quantiser: centres, searched by brute force."""
+
+    centers: Array
+    """(n_lists, width) float32, shifted; zero-padded for PQ."""
+    shift: Array | None
+    """(dim,) float32 or None."""
+    payload: FlatPayload
+    lists: Lists
+
+
+@dataclass(frozen=True, eq=False)
+class Core:
+    """A built index: immutable; arrays on `backend`'s device."""
+
+    backend: Backend
+    metric: Metric
+    dim: int
+    coarse: Coarse
+    payload: Payload
+    lists: Lists
+
+
+class Sample(NamedTuple):
+    """The training rows."""
+
+    x: arrays.HostArray
+    """(n, dim) float32, normalised under cosine."""
+    shift: arrays.HostArray | None
+    """(dim,) float32 or None."""
+
+
+def draw_sample(
+    rows: arrays.Rows, how: Metric, fraction: float, n_lists: int, most: int, seed: int
+) -> Sample:
+    """The rows that train the quantisers: `fraction` of all, at least n_lists, at most `most`."""
+    n = min(max(int(fraction * rows.n_rows), n_lists), most, rows.n_rows)
+    picked = rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
+    x = vectors.as_float(np, picked, how)
+    return Sample(x, vectors.choose_shift(x, how))
+
+
+def train_centers(
+    backend: Backend, sample: Sample, n_lists: int, n_iters: int, seed: int, *, progress: bool
+) -> Array:
+    """Coarse centres of the shifted sample -> (n_lists, dim) float32."""
+    x = backend.put(vectors.moved(sample.x, sample.shift))
+    start = x[backend.put(kmeans.random_rows(len(x), n_lists, seed))]
+    trained = kmeans.lloyd(
+        backend, x[None], start[None], n_iters, tol=0.0, progress=progress, name="centres"
+    )
+    return trained.centers[0]
+
+
+def make_coarse(backend: Backend, centers: Array, shift: Array | None, how: Metric) -> Coarse:
+    """Centres (n_lists, width) float32, already shifted, ready to be searched."""
+    xp = backend.xp
+    norms = vectors.square_norms(xp, centers)
+    radius = float(vectors.lengths(xp, centers).max())
+    if how == "inner_product":
+        norms = xp.zeros_like(norms)
+    payload = FlatPayload(centers, None, None)
+    one = lists.one_list(backend, norms.astype(xp.float32), radius)
+    return Coarse(centers, shift, payload, one)
+
+
+def fill(
+    backend: Backend,
+    rows: arrays.Rows,
+    how: Metric,
+    coarse: Coarse,
+    codec: Codec,
+    *,
+    progress: bool,
+) -> Core:
+    """Store every row in the list of its nearest centre.
+
+    Reads the data twice, so memory is the index, 20 bytes a row, and one chunk in flight.
+    """
+    xp = backend.xp
+    n_lists = len(coarse.centers)
+    labels = xp.empty(rows.n_rows, xp.int32)
+    for start, x in _chunks(backend, rows, how, progress=progress, name="assigning"):
+        width = coarse.centers.shape[1]
+        moved = pad(xp, vectors.moved(vectors.as_float(xp, x, how), coarse.shift), width)
+        labels[start : start + len(x)] = backend.ops.assign(moved[None], coarse.centers[None])[0][0]
+    layout = lists.lay_out(backend, labels, n_lists)
+
+    payload: Any = codec.allocate(backend, rows.n_rows, rows.dim, rows.dtype)
+    norms = xp.empty(rows.n_rows, xp.float32)
+    radius = xp.zeros(n_lists, xp.float32)
+    for start, x in _chunks(backend, rows, how, progress=progress, name="encoding"):
+        part = slice(start, start + len(x))
+        position = layout.position[part]
+        norms[position], reach = codec.encode(backend, payload, x, labels[part], position)
+        xp.maximum.at(radius, labels[part], reach)
+    stored = Lists(layout.offsets, layout.ids, norms, radius)
+    return Core(backend, how, rows.dim, coarse, payload, stored)
+
+
+def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool, name: str) -> Any:
+    total = -(-rows.n_rows * rows.dim // arrays.CHUNK_FLOATS)
+    for start, chunk in bar(rows.chunks(), name, show=progress, total=total):
+        yield start, backend.put(chunk)
+
+
+def search(
+    core: Core, queries: arrays.HostArray, k: int, n_probes: int, workspace_limit: int
+) -> tuple[arrays.HostArray, arrays.HostArray]:
+    """queries (n, dim) float32, checked -> distances (n, k) float32, ids (n, k) int64."""
+    n_probes = min(n_probes, len(core.coarse.centers))
+
+    def scan(x: Array, found: int) -> tuple[Array, Array]:
+        return _scan(core, x, found, n_probes)
+
+    return in_batches(
+        core.backend, core.metric, queries, k, len(core.lists.ids), n_probes, workspace_limit, scan
+    )
+
+
+def in_batches(
+    backend: Backend,
+    how: Metric,
+    queries: arrays.HostArray,
+    k: int,
+    n_rows: int,
+    n_probes: int,
+    workspace_limit: int,
+    scan: Callable[[Array, int], tuple[Array, Array]],
+) -> tuple[arrays.HostArray, arrays.HostArray]:
+    """Run `scan` over batches of queries; its distances become those of the metric.
+
+    k beyond n_rows is filled up with (+inf, -1), or (-inf, -1) for inner_product.
+    """
+    found = min(k, n_rows)
+    dists = np.full((len(queries), k), np.inf, np.float32)
+    ids = np.full((len(queries), k), -1, np.int64)
+    dim = queries.shape[1]
+    for part in plan.query_batches(len(queries), n_probes, dim, found, workspace_limit):
+        x = vectors.as_float(backend.xp, backend.put(queries[part]), how)
+        near, names = scan(x, found)
+        if how == "cosine":
+            # a zero query has no direction: it counts as orthogonal to every row
+            near = near + ~x.any(axis=1, keepdims=True)
+        dists[part, :found], ids[part, :found] = near, names
+    return metric.reported(how, dists), ids
+
+
+def _scan(core: Core, x: Array, k: int, n_probes: int) -> tuple[Array, Array]:
+    """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""
+    backend, ops = core.backend, core.backend.ops
+    xp, how = backend.xp, metric.scan_metric(core.metric)
+    moved = vectors.moved(x, core.coarse.shift)
+    moved = pad(xp, moved, core.coarse.centers.shape[1])
+    whole = xp.zeros((len(x), 1), xp.int32)
+    to_center, probes = ops.scan_lists(
+        moved, None, core.coarse.payload, core.coarse.lists, whole, n_probes, how, rescore=False
+    )
+    probes = probes.astype(xp.int32)
+    if isinstance(core.payload, FlatPayload):
+        return ops.scan_lists(x, None, core.payload, core.lists, probes, k, how)
+    # A(q, l) = |q|^2 - 2 q.c = |q - c|^2 - |c|^2, or -q.c: the norms of the centres are 0 there
+    terms = to_center - core.coarse.lists.norms[probes]
+    n_lists = len(core.coarse.centers)
+    if plan.by_table(probes.size, n_lists, backend.lut_pairs_per_list):
+        scaled = moved if how == "inner_product" else 2 * moved
+        lut = ops.build_lut(scaled, core.payload.codebooks)
+        return ops.scan_lut(lut, moved, terms, core.payload, core.lists, probes, k, how)
+    return ops.scan_lists(moved, terms, core.payload, core.lists, probes, k, how)
+
+
+def code_bytes(payload: Payload) -> int:
+    """Bytes of what is stored for the rows, without ids and norms."""
+    if isinstance(payload, PqPayload):
+        return int(payload.codes.nbytes)
+    scale = 0 if payload.scale is None else int(payload.scale.nbytes)
+    return int(payload.vectors.nbytes) + scale

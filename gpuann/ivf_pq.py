@@ -1,0 +1,235 @@
+"""IVF-PQ: product-quantised residuals in inverted lists; small, approximate, refined if wanted."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuann import arrays, ivf, validate
+from gpuann._nvtx import annotate
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.codecs import pq, vectors
+from gpuann.errors import bad_type, bad_value
+from gpuann.index import IvfIndex, given_centers, open_rows, search_ivf, train_centers
+from gpuann.metric import Metric
+from gpuann.params import IvfIndexParams, IvfSearchParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexParams(IvfIndexParams):
+    """How to build; names and meanings as in cuVS.
+
+    Parameters
+    ----------
+    n_lists : int, default 1024
+        Inverted lists; about sqrt(n_rows) to 4 sqrt(n_rows).
+    metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
+    kmeans_n_iters : int, default 20
+        For the centres, and for the codebooks.
+    kmeans_trainset_fraction : float, default 0.5
+        Share of the rows that trains the centres ...
+    max_train_points_per_cluster : int, default 256
+        ... but at most so many for each list.
+    pq_bits : int, default 8
+        Bits of a code: this version has 8.
+    pq_dim : int, default 0
+        Codes per row, a byte each; pq_len = ceil(dim / pq_dim), rows padded with zeros. 0 chooses
+        as cuVS does: half of dim from 128 up, rounded down to a multiple of 32.
+    max_train_points_per_pq_code : int, default 256
+        Rows per codebook entry, at most, that train the codebooks.
+    seed : int, default 0
+    """
+
+    pq_bits: int = 8
+    pq_dim: int = 0
+    max_train_points_per_pq_code: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = self._where()
+        if validate.integer(where, "pq_bits", self.pq_bits, 4, 8) != 8:
+            raise bad_value(where, "pq_bits", "be 8 in this version", self.pq_bits)
+        validate.integer(where, "pq_dim", self.pq_dim, 0)
+        most = self.max_train_points_per_pq_code
+        validate.integer(where, "max_train_points_per_pq_code", most, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchParams(IvfSearchParams):
+    __doc__ = IvfSearchParams.__doc__
+
+
+class Index(IvfIndex):
+    """A built IVF-PQ index: immutable."""
+
+    @property
+    def pq_dim(self) -> int:
+        """Codes per row."""
+        return len(self.pq_centers)
+
+    @property
+    def pq_len(self) -> int:
+        """Components of a codebook entry."""
+        return int(self.pq_centers.shape[2])
+
+    @property
+    def pq_bits(self) -> int:
+        """Bits of a code."""
+        return 8
+
+    @property
+    def pq_centers(self) -> Any:
+        """Codebooks (pq_dim, 256, pq_len) float32. cuVS stores the last two axes the other way."""
+        return self.core.payload[1]
+
+    def __repr__(self) -> str:
+        return self._describe(f"pq_dim {self.pq_dim}", f"pq_len {self.pq_len}")
+
+
+@annotate("ivf_pq.build")
+def build(
+    index_params: IndexParams,
+    dataset: Any,
+    *,
+    device: str | None = None,
+    progress: bool = False,
+) -> Index:
+    """Train the quantisers on a sample and store every row as a PQ code of its residual.
+
+    Parameters
+    ----------
+    index_params : IndexParams
+    dataset : array (n_rows, dim), float32, float16, int8 or uint8, host or device; a memory-map; or
+        chunks of rows: a list of arrays, a function that returns an iterator, or an iterator
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    progress : bool, default False; bars, if standard error is a terminal
+
+    Returns
+    -------
+    Index : row i of the data set has id i
+
+    Notes
+    -----
+    Cost   2 * n_rows * n_lists * dim flop to assign, 512 * n_rows * dim to encode; training is
+           kmeans_n_iters times that for the sample.
+    Memory the index (pq_dim + 12 bytes a row, centres, codebooks), the sample as float32, one
+           chunk in flight.
+    Order  same seed, same data: same bytes. inner_product trains its centres in L2.
+
+    References
+    ----------
+    Jegou, Douze, Schmid, "Product quantization for nearest neighbor search", PAMI 2011.
+    """
+    where = "ivf_pq.build"
+    backend, rows, how = open_rows(where, index_params, dataset, device)
+    pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
+    sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
+    centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
+    residuals = _residuals(backend, index_params, sample, centers)
+    n_iters, seed = index_params.kmeans_n_iters, index_params.seed
+    codebooks = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
+    return _fill(backend, rows, how, centers, codebooks, sample.shift, progress=progress)
+
+
+@annotate("ivf_pq.build_precomputed")
+def build_precomputed(
+    index_params: IndexParams,
+    dataset: Any,
+    centers: Any,
+    pq_centers: Any,
+    *,
+    device: str | None = None,
+    progress: bool = False,
+) -> Index:
+    """Encode every row with given quantisers.
+
+    dataset as in `build`; centers (n_lists, dim) float32; pq_centers (pq_dim, 256, pq_len) float32,
+    codebooks of residuals. Under cosine both are those of normalised rows.
+    """
+    where = "ivf_pq.build_precomputed"
+    backend, rows, how = open_rows(where, index_params, dataset, device)
+    pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
+    given, shift = given_centers(where, centers, rows.dim, index_params.n_lists, how)
+    codebooks = arrays.as_host(where, "pq_centers", pq_centers)
+    if codebooks.shape != (pq_dim, pq.PQ_BOOK_SIZE, pq_len):
+        rule = f"have shape ({pq_dim}, {pq.PQ_BOOK_SIZE}, {pq_len})"
+        raise bad_value(where, "pq_centers", rule, codebooks.shape)
+    if codebooks.dtype != np.float32:
+        raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
+    validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
+    padded = pq.pad(backend.xp, backend.put(given), pq_dim * pq_len)
+    books = backend.put(np.ascontiguousarray(codebooks))
+    return _fill(backend, rows, how, padded, books, shift, progress=progress)
+
+
+@annotate("ivf_pq.search")
+def search(
+    search_params: SearchParams,
+    index: Index,
+    queries: Any,
+    k: int,
+    neighbors: HostArray | None = None,
+    distances: HostArray | None = None,
+) -> tuple[HostArray, HostArray]:
+    """The k rows whose decoded vectors are nearest to each query, among the lists that are probed.
+
+    Parameters
+    ----------
+    search_params : SearchParams
+    index : Index
+    queries : array (n_queries, dim), float32, float16, int8 or uint8; or chunks of such rows
+    k : int
+    neighbors : array (n_queries, k) int64, optional, to write the ids into
+    distances : array (n_queries, k) float32, optional, to write the distances into
+
+    Returns
+    -------
+    distances (n_queries, k) float32, ids (n_queries, k) int64
+        The distance to the decoded row. Ordered by (distance, id); filled up with (+inf, -1) where
+        there are fewer than k. inner_product gives the product, largest first, filled up with
+        (-inf, -1). `refine` makes the distances exact and the order better.
+
+    Notes
+    -----
+    Cost   2 * n_queries * (n_lists + n_probes * n_rows / n_lists) * dim flop, as matrix products,
+           and each probed list decoded once a batch.
+    Memory the result and at most search_params.workspace_limit bytes.
+    Order  ids and distances depend on the index and the query alone: not on the batch, the
+           threads, or the path that the batch size chooses.
+    """
+    return search_ivf("ivf_pq.search", search_params, index, queries, k, neighbors, distances)
+
+
+def _code_shape(where: str, params: IndexParams, dim: int) -> tuple[int, int]:
+    """pq_dim and pq_len for rows of `dim` components."""
+    pq_dim = params.pq_dim or pq.default_pq_dim(dim)
+    if pq_dim > dim:
+        raise bad_value(where, "pq_dim", f"be at most dim, {dim}", pq_dim)
+    return pq_dim, -(-dim // pq_dim)
+
+
+def _residuals(backend: Backend, params: IndexParams, sample: ivf.Sample, centers: Any) -> Any:
+    """What the codebooks train on -> (n, pq_dim * pq_len) float32."""
+    most = params.max_train_points_per_pq_code * pq.PQ_BOOK_SIZE
+    step = -(-len(sample.x) // most)  # the sample is in row order: take it evenly
+    x = backend.put(vectors.moved(sample.x[::step], sample.shift))
+    x = pq.pad(backend.xp, x, centers.shape[1])
+    labels, _ = backend.ops.assign(x[None], centers[None])
+    return x - centers[labels[0]]
+
+
+def _fill(
+    backend: Backend,
+    rows: arrays.Rows,
+    how: Metric,
+    centers: Any,
+    codebooks: Any,
+    shift: HostArray | None,
+    *,
+    progress: bool,
+) -> Index:
+    on_device = None if shift is None else backend.put(shift)
+    coarse = ivf.make_coarse(backend, centers, on_device, how)
+    codec = pq.PqCodec(how, on_device, centers, codebooks)
+    return Index(ivf.fill(backend, rows, how, coarse, codec, progress=progress))

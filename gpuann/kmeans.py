@@ -1,0 +1,283 @@
+"""k-means by Lloyd's iterations, for one problem or a batch of them.
+
+Assignment and sums are the backend's; everything random is drawn on the host, so both backends
+start from the same rows. Source: Lloyd, "Least squares quantization in PCM", IEEE Trans. Inf.
+Theory 1982; Arthur and Vassilvitskii, "k-means++", SODA 2007.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpuann import arrays, backends, validate
+from gpuann._nvtx import annotate
+from gpuann._progress import bar
+from gpuann.backends import Backend
+from gpuann.backends.seam import Array
+from gpuann.errors import bad_value
+
+INIT_METHODS = ("Random", "KMeansPlusPlus", "Array")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansParams:
+    """How to cluster.
+
+    Parameters
+    ----------
+    n_clusters : int, default 8
+    init_method : {"Random", "KMeansPlusPlus", "Array"}, default "Random"
+        Distinct rows drawn at random; k-means++ draws, each in proportion to its squared distance
+        to the nearest one drawn before; or the `centroids` given to `fit`.
+    max_iter : int, default 300
+        Lloyd iterations at most.
+    tol : float, default 0.0001
+        Stop when an iteration lowers the inertia by less than this share of it.
+    max_points_per_cluster : int or None, default None
+        Train on at most so many rows per cluster, drawn at random; None trains on all.
+    seed : int, default 0
+    metric : "sqeuclidean", default "sqeuclidean"
+    """
+
+    n_clusters: int = 8
+    init_method: str = "Random"
+    max_iter: int = 300
+    tol: float = 1e-4
+    max_points_per_cluster: int | None = None
+    seed: int = 0
+    metric: str = "sqeuclidean"
+
+    def __post_init__(self) -> None:
+        where = "kmeans.KMeansParams"
+        validate.integer(where, "n_clusters", self.n_clusters, 1)
+        validate.one_of(where, "init_method", self.init_method, INIT_METHODS)
+        validate.integer(where, "max_iter", self.max_iter, 1)
+        validate.number(where, "tol", self.tol, -1e-300, 1.0)
+        if self.max_points_per_cluster is not None:
+            validate.integer(where, "max_points_per_cluster", self.max_points_per_cluster, 1)
+        validate.integer(where, "seed", self.seed, 0)
+        validate.one_of(where, "metric", self.metric, ("sqeuclidean",))
+
+
+class Trained(NamedTuple):
+    """What Lloyd's iterations came to."""
+
+    centers: Array
+    """(B, C, D) float32"""
+    inertia: list[float]
+    """Sum of squared distances over all problems, at the start of every iteration."""
+    n_iter: int
+
+
+@annotate("kmeans.fit")
+def fit(
+    params: KMeansParams,
+    X: Any,  # noqa: N803 - cuVS's name
+    centroids: Any = None,
+    *,
+    device: str | None = None,
+    progress: bool = False,
+) -> tuple[Array, float, int]:
+    """Cluster the rows of X.
+
+    Parameters
+    ----------
+    params : KMeansParams
+    X : array (n_rows, dim), float32, float16, int8 or uint8, host or device; or chunks of rows
+    centroids : array (n_clusters, dim) float32, with init_method="Array"
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    progress : bool, default False; a bar, if standard error is a terminal
+
+    Returns
+    -------
+    centroids (n_clusters, dim) float32, inertia float, n_iter int
+        inertia is the sum over all rows of X of the squared distance to the nearest centroid.
+
+    Notes
+    -----
+    Cost   2 * n_rows * n_clusters * dim flop an iteration.
+    Memory a float32 copy of the training rows.
+    Order  same seed, same data: same bytes. A cluster that is left empty moves to the row that is
+           farthest from its centroid (ties: the smaller row), one such row for each.
+    """
+    where = "kmeans.fit"
+    backend = backends.choose(where, device)
+    rows = arrays.Rows(where, "X", X)
+    rows.check()
+    if params.n_clusters > rows.n_rows:
+        raise bad_value(
+            where, "n_clusters", f"be at most the {rows.n_rows} rows of X", params.n_clusters
+        )
+    start = _given_centroids(where, params, centroids, rows.dim)
+    sample = sample_rows(rows.n_rows, _sample_size(params, rows.n_rows), params.seed)
+    x = backend.put(rows.take(sample).astype(np.float32))
+    if start is None:
+        start = initial_centers(backend, x, params, progress=progress)
+    trained = lloyd(
+        backend, x[None], backend.put(start)[None], params.max_iter, params.tol, progress=progress
+    )
+    centers = trained.centers[0]
+    return centers, _inertia(backend, rows, centers), trained.n_iter
+
+
+@annotate("kmeans.predict")
+def predict(
+    params: KMeansParams,
+    X: Any,  # noqa: N803 - cuVS's name
+    centroids: Any,
+    *,
+    device: str | None = None,
+) -> tuple[Array, float]:
+    """Nearest centroid of every row: X (n_rows, dim) -> labels (n_rows,) int32, inertia float.
+
+    Ties go to the smaller centroid. `params` is unused but for its metric; cuVS asks for it.
+    """
+    where = "kmeans.predict"
+    backend = backends.choose(where, device)
+    rows = arrays.Rows(where, "X", X)
+    rows.check()
+    centers = backend.put(_centroids(where, centroids, rows.dim))
+    labels = backend.xp.empty(rows.n_rows, backend.xp.int32)
+    inertia = 0.0
+    for start, chunk in rows.chunks():
+        part, dists = _assign(backend, chunk, centers)
+        labels[start : start + len(chunk)] = part
+        inertia += float(dists.astype(np.float64).sum())
+    return labels, inertia
+
+
+@annotate("kmeans.cluster_cost")
+def cluster_cost(
+    X: Any,  # noqa: N803 - cuVS's name
+    centroids: Any,
+    *,
+    device: str | None = None,
+) -> float:
+    """Sum of squared distances of the rows of X (n_rows, dim) to their nearest centroid."""
+    where = "kmeans.cluster_cost"
+    backend = backends.choose(where, device)
+    rows = arrays.Rows(where, "X", X)
+    rows.check()
+    return _inertia(backend, rows, backend.put(_centroids(where, centroids, rows.dim)))
+
+
+def lloyd(
+    backend: Backend,
+    x: Array,
+    centers: Array,
+    n_iters: int,
+    tol: float,
+    *,
+    progress: bool = False,
+    name: str = "k-means",
+) -> Trained:
+    """At most n_iters iterations from `centers`, for B independent problems at once.
+
+    x (B, N, D), centers (B, C, D) float32 on the backend's device. Stops when the summed inertia
+    falls by no more than `tol` of itself in an iteration that moved no empty cluster.
+    """
+    inertia: list[float] = []
+    moved_empty = False
+    for done in bar(range(n_iters), name, show=progress):
+        labels, dists = backend.ops.assign(x, centers)
+        inertia.append(float(dists.astype(np.float64).sum()))
+        if done and not moved_empty and inertia[-2] - inertia[-1] <= tol * inertia[-2]:
+            return Trained(centers, inertia, done)
+        centers, moved_empty = _update(backend, x, centers, labels, dists)
+    return Trained(centers, inertia, n_iters)
+
+
+def _update(
+    backend: Backend, x: Array, centers: Array, labels: Array, dists: Array
+) -> tuple[Array, bool]:
+    """Means of the clusters -> (B, C, D) float32, and whether an empty cluster was moved."""
+    xp = backend.xp
+    sums, counts = backend.ops.accumulate(x, labels, centers.shape[1])
+    means = (sums / xp.maximum(counts, 1)[:, :, None]).astype(xp.float32)
+    empty = counts == 0
+    for b in xp.flatnonzero(empty.any(axis=1)).tolist():
+        vacant = xp.flatnonzero(empty[b])
+        _, farthest = backend.ops.select_k(-dists[b : b + 1], None, min(len(vacant), x.shape[1]))
+        means[b, vacant[: farthest.shape[1]]] = x[b, farthest[0]]
+        # more empty clusters than rows: the others keep the centre they had
+        means[b, vacant[farthest.shape[1] :]] = centers[b, vacant[farthest.shape[1] :]]
+    return means, bool(empty.any())
+
+
+def initial_centers(
+    backend: Backend, x: Array, params: KMeansParams, *, progress: bool = False
+) -> Array:
+    """The rows to start from: x (N, D) -> (n_clusters, D) float32."""
+    if params.init_method == "KMeansPlusPlus":
+        return _plus_plus(backend, x, params.n_clusters, params.seed, progress=progress)
+    return x[backend.put(random_rows(len(x), params.n_clusters, params.seed))]
+
+
+def random_rows(n_rows: int, n: int, seed: int) -> arrays.HostArray:
+    """n row numbers (n,) int64 in random order; distinct, or in turn where there are fewer rows."""
+    draw = np.random.default_rng([seed, 1]).permutation(n_rows)
+    return np.resize(draw, n)
+
+
+def sample_rows(n_rows: int, n: int, seed: int) -> arrays.HostArray:
+    """n distinct row numbers (n,) int64, ascending."""
+    if n >= n_rows:
+        return np.arange(n_rows)
+    return np.sort(np.random.default_rng([seed, 0]).choice(n_rows, n, replace=False, shuffle=False))
+
+
+def _plus_plus(backend: Backend, x: Array, n: int, seed: int, *, progress: bool) -> Array:
+    random = np.random.default_rng([seed, 2])
+    chosen = [int(random.integers(len(x)))]
+    nearest: arrays.HostArray | None = None
+    for _ in bar(range(n - 1), "k-means++", show=progress):
+        last = backend.ops.pairwise(x, x[chosen[-1] : chosen[-1] + 1], "sqeuclidean")
+        dists = np.asarray(last, np.float64)[:, 0]
+        dists[chosen[-1]] = 0
+        nearest = dists if nearest is None else np.minimum(nearest, dists)
+        total = np.cumsum(nearest)
+        at = int(np.searchsorted(total, random.random() * total[-1], side="right"))
+        chosen.append(min(at, len(x) - 1))
+    return x[backend.put(np.asarray(chosen))]
+
+
+def _sample_size(params: KMeansParams, n_rows: int) -> int:
+    if params.max_points_per_cluster is None:
+        return n_rows
+    return min(n_rows, params.max_points_per_cluster * params.n_clusters)
+
+
+def _given_centroids(
+    where: str, params: KMeansParams, centroids: Any, dim: int
+) -> arrays.HostArray | None:
+    if params.init_method != "Array":
+        if centroids is not None:
+            raise bad_value(where, "centroids", 'come with init_method="Array"', params.init_method)
+        return None
+    if centroids is None:
+        raise bad_value(where, "centroids", 'be given with init_method="Array"', None)
+    start = _centroids(where, centroids, dim)
+    if len(start) != params.n_clusters:
+        raise bad_value(where, "centroids", f"have {params.n_clusters} rows", len(start))
+    return start
+
+
+def _centroids(where: str, centroids: Any, dim: int) -> arrays.HostArray:
+    given = arrays.as_host(where, "centroids", centroids)
+    validate.matrix(where, "centroids", given, dim)
+    validate.finite(where, "centroids", given)
+    return np.ascontiguousarray(given, np.float32)
+
+
+def _assign(backend: Backend, chunk: arrays.HostArray, centers: Array) -> tuple[Array, Array]:
+    x = backend.put(chunk.astype(np.float32, copy=False))
+    labels, dists = backend.ops.assign(x[None], centers[None])
+    return labels[0], dists[0]
+
+
+def _inertia(backend: Backend, rows: arrays.Rows, centers: Array) -> float:
+    return sum(
+        float(_assign(backend, chunk, centers)[1].astype(np.float64).sum())
+        for _, chunk in rows.chunks()
+    )

@@ -1,0 +1,65 @@
+"""Parameters that every inverted-file index shares; each public module adds its own."""
+
+from dataclasses import dataclass
+
+from gpuann import metric, validate
+
+WORKSPACE_LIMIT = 1 << 30
+_LEAST_WORKSPACE = 1 << 27  # the threads' tiles fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class IvfIndexParams:
+    """How to build; names and meanings as in cuVS.
+
+    Parameters
+    ----------
+    n_lists : int, default 1024
+        Inverted lists; about sqrt(n_rows) to 4 sqrt(n_rows).
+    metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
+    kmeans_n_iters : int, default 20
+    kmeans_trainset_fraction : float, default 0.5
+        Share of the rows that trains the centres ...
+    max_train_points_per_cluster : int, default 256
+        ... but at most so many for each list.
+    seed : int, default 0
+    """
+
+    n_lists: int = 1024
+    metric: str = "sqeuclidean"
+    kmeans_n_iters: int = 20
+    kmeans_trainset_fraction: float = 0.5
+    max_train_points_per_cluster: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        where = self._where()
+        metric.check(where, self.metric)
+        for name in ("n_lists", "kmeans_n_iters", "max_train_points_per_cluster"):
+            validate.integer(where, name, getattr(self, name), 1)
+        validate.number(where, "kmeans_trainset_fraction", self.kmeans_trainset_fraction, 0.0, 1.0)
+        validate.integer(where, "seed", self.seed, 0)
+
+    def _where(self) -> str:
+        return f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class IvfSearchParams:
+    """How to search.
+
+    Parameters
+    ----------
+    n_probes : int, default 20
+        Lists visited per query; more than n_lists means all of them.
+    workspace_limit : int, default 1073741824
+        Bytes that a search may take beside its result.
+    """
+
+    n_probes: int = 20
+    workspace_limit: int = WORKSPACE_LIMIT
+
+    def __post_init__(self) -> None:
+        where = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+        validate.integer(where, "n_probes", self.n_probes, 1)
+        validate.integer(where, "workspace_limit", self.workspace_limit, _LEAST_WORKSPACE)

@@ -1,0 +1,28 @@
+"""What runs at once and on which path: batches within the workspace, tables or lists."""
+
+from collections.abc import Iterator
+
+_TILES = 64 << 20  # of the threads' tiles, whatever the batch
+_PER_PROBE = 96  # pairs: their list, order, place and term, and their copies while sorting
+_PER_COMPONENT = 16  # the query as given, moved, scaled and in float64
+_PER_RESULT = 160  # survivors before and after sorting, four for each wanted result
+_PER_QUERY = 16384  # the minima of pass 1 and what survives beyond the wanted results
+
+
+def query_batches(
+    n_queries: int, n_probes: int, dim: int, k: int, workspace_limit: int
+) -> Iterator[slice]:
+    """Cut a search into batches that fit workspace_limit bytes beside the result."""
+    each = _PER_QUERY + _PER_PROBE * n_probes + _PER_COMPONENT * dim + _PER_RESULT * k
+    step = max(1, (workspace_limit - _TILES) // each)
+    for start in range(0, n_queries, step):
+        yield slice(start, min(start + step, n_queries))
+
+
+def by_table(n_pairs: int, n_lists: int, lut_pairs_per_list: float) -> bool:
+    """Whether PQ codes are better scanned query by query with look-up tables.
+
+    Below the backend's mean number of queries a list, decoding a list is not repaid by its
+    queries.
+    """
+    return n_pairs < lut_pairs_per_list * n_lists

@@ -1,0 +1,88 @@
+"""Checks of what users hand in; every failure reads as `errors` says."""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from gpuann.errors import bad_type, bad_value, message
+
+DTYPES = ("float32", "float16", "int8", "uint8")
+
+# Squares of 4,096 such components still fit float32 with room to spare.
+LARGEST = float(2**50)
+
+
+def integer(where: str, name: str, value: Any, least: int, most: int | None = None) -> int:
+    """`value` as an int in [least, most]; bool and float are refused."""
+    if isinstance(value, bool | np.bool_):
+        raise bad_type(where, name, "be an integer", repr(value))
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise bad_type(where, name, "be an integer", repr(value)) from None
+    if most is None and number < least:
+        raise bad_value(where, name, f"be at least {least}", number)
+    if most is not None and not least <= number <= most:
+        raise bad_value(where, name, f"be between {least} and {most}", number)
+    return number
+
+
+def number(where: str, name: str, value: object, low: float, high: float) -> float:
+    """`value` as a float in (low, high]."""
+    if isinstance(value, bool | str) or not isinstance(value, int | float | np.number):
+        raise bad_type(where, name, "be a number", repr(value))
+    if not low < float(value) <= high:
+        raise bad_value(where, name, f"be above {low:g} and at most {high:g}", value)
+    return float(value)
+
+
+def flag(where: str, name: str, value: object) -> bool:
+    """`value` if it is a bool."""
+    if not isinstance(value, bool | np.bool_):
+        raise bad_type(where, name, "be True or False", repr(value))
+    return bool(value)
+
+
+def one_of(where: str, name: str, value: object, allowed: tuple[str, ...]) -> str:
+    """`value` if it is among `allowed`."""
+    if not isinstance(value, str) or value not in allowed:
+        raise bad_value(where, name, f"be one of {', '.join(allowed)}", repr(value))
+    return value
+
+
+def matrix(where: str, name: str, array: Any, dim: int | None = None) -> None:
+    """Raise unless `array` has two axes, a dtype of DTYPES, and `dim` columns if that is given."""
+    columns = "dim" if dim is None else str(dim)
+    if array.ndim != 2 or (dim is not None and array.shape[1] != dim) or array.shape[1] == 0:
+        hint = None
+        if array.ndim == 1 and dim is not None and array.shape[0] == dim:
+            hint = f"pass {name}[None, :] for a single row"
+        raise bad_value(where, name, f"have shape (n, {columns})", tuple(array.shape), hint)
+    if str(array.dtype) not in DTYPES:
+        raise bad_type(
+            where,
+            name,
+            f"be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}",
+            array.dtype,
+            f"convert it with {name}.astype(numpy.float32)",
+        )
+
+
+def finite(where: str, name: str, rows: Any, first_row: int = 0) -> None:
+    """Raise at the first row (n, dim) of host data that has NaN, inf or a huge value."""
+    if rows.dtype.kind != "f" or rows.size == 0:
+        return
+    low, high = rows.min(), rows.max()  # NaN spreads to both
+    if low >= -LARGEST and high <= LARGEST:
+        return
+    bad = ~(np.abs(rows.astype(np.float32)) <= LARGEST)
+    row, column = (int(i) for i in np.argwhere(bad)[0])
+    raise ValueError(
+        message(
+            where,
+            name,
+            f"be finite and at most {LARGEST:.3g} in magnitude",
+            f"{rows[row, column]} in row {first_row + row}, column {column}",
+        )
+    )

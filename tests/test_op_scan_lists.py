@@ -1,0 +1,199 @@
+"""scan_lists: the truth of the probed rows, by each of its paths, filtered and limited."""
+
+import importlib
+
+import numpy as np
+import pytest
+import scan_cases
+import strategies
+from compare import assert_knn, assert_same, assert_same_knn
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpuann.backends.numpy_ops import _survivors, _tiled, scan_lists
+
+MODULE = importlib.import_module("gpuann.backends.numpy_ops.scan_lists")
+PATHS = ["one_list", "few", "tiled"]
+
+
+def force(monkeypatch, path):
+    """Send every scan along one path; tiny tiles, so that small cases cross their edges."""
+    monkeypatch.setattr(MODULE, "ONE_LIST_ROWS", (1 << 30) if path == "one_list" else -1)
+    monkeypatch.setattr(MODULE, "SMALL", (1 << 40) if path == "few" else -1)
+    monkeypatch.setattr(MODULE, "FEW_PER_LIST", 1 << 30)
+    monkeypatch.setattr(_tiled, "FIRST_EPOCH", 24)
+    monkeypatch.setattr(_tiled, "EPOCH_GROWTH", 2)
+    monkeypatch.setattr(_tiled, "TILE_FLOATS", 1)
+    monkeypatch.setattr(_tiled, "TILE_PAIRS", 1)
+    monkeypatch.setattr(_tiled, "ROW_BUDGET", 16)
+
+
+def scan(case, queries, probes, k, **more):
+    terms = case.terms(queries, probes) if hasattr(case.payload, "codes") else None
+    return scan_lists(queries, terms, case.payload, case.lists, probes, k, case.metric, **more)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@given(data=st.data())
+def test_lattice_is_exact(path, data):
+    n_rows, dim = data.draw(strategies.SIZES), data.draw(strategies.DIMS)
+    n_queries, k = (
+        data.draw(st.sampled_from([1, 3, 33, 70])),
+        data.draw(st.sampled_from([1, 4, 80])),
+    )
+    n_lists = 1 if path == "one_list" else data.draw(st.sampled_from([1, 2, 7]))
+    metric = data.draw(strategies.METRICS)
+    rng = np.random.default_rng([n_rows, dim, n_queries, k])
+    case = scan_cases.flat(
+        rng, strategies.lattice, n_rows=n_rows, n_lists=n_lists, dim=dim, metric=metric
+    )
+    queries = strategies.lattice(rng, n_queries, dim)
+    probes = scan_cases.probes(rng, n_queries, n_lists, data.draw(st.integers(1, n_lists)))
+    with pytest.MonkeyPatch.context() as patch:
+        force(patch, path)
+        dists, ids = scan(case, queries, probes, k)
+    want_dists, want_ids = case.truth(queries, probes, k)
+    assert_same(ids, want_ids)
+    assert_same(dists, want_dists.astype(np.float32))
+
+
+@pytest.mark.parametrize("path", PATHS[1:])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "inner_product"])
+@pytest.mark.parametrize("pq_len", [1, 2, 3, 4, 8])
+def test_pq(rng, monkeypatch, path, metric, pq_len):
+    force(monkeypatch, path)
+    case = scan_cases.pq(
+        rng, strategies.real, n_rows=400, n_lists=6, pq_dim=5, pq_len=pq_len, metric=metric
+    )
+    queries, probes = strategies.real(rng, 50, 5 * pq_len), scan_cases.probes(rng, 50, 6, 3)
+    got = scan(case, queries, probes, 10)
+    assert_knn(got, case.truth(queries, probes, 11), rtol=1e-5, atol=1e-5)
+
+
+def test_wide_pq_leaves_16_bit_entries(rng):
+    case = scan_cases.pq(
+        rng, strategies.real, n_rows=60, n_lists=2, pq_dim=300, pq_len=1, metric="sqeuclidean"
+    )
+    queries, probes = strategies.real(rng, 4, 300), scan_cases.probes(rng, 4, 2, 2)
+    got = scan(case, queries, probes, 5)
+    assert_knn(got, case.truth(queries, probes, 6), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.int8, np.uint8])
+@pytest.mark.parametrize("shift", [False, True])
+def test_dtypes_and_shift(rng, monkeypatch, path, dtype, shift):
+    force(monkeypatch, path)
+    n_lists = 1 if path == "one_list" else 5
+    case = scan_cases.flat(
+        rng,
+        strategies.real,
+        n_rows=300,
+        n_lists=n_lists,
+        dim=20,
+        metric="sqeuclidean",
+        dtype=dtype,
+        shift=shift,
+    )
+    queries = 10 * strategies.real(rng, 30, 20)
+    probes = scan_cases.probes(rng, 30, n_lists, min(3, n_lists))
+    got = scan(case, queries, probes, 10)
+    assert_knn(got, case.truth(queries, probes, 11), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_paths_agree_to_the_bit(rng, monkeypatch, path):
+    case = scan_cases.flat(
+        rng, strategies.real, n_rows=900, n_lists=1, dim=33, metric="sqeuclidean"
+    )
+    queries, probes = strategies.real(rng, 60, 33), np.zeros((60, 1), np.int32)
+    want = scan(case, queries, probes, 20)
+    force(monkeypatch, path)
+    assert_same_knn(scan(case, queries, probes, 20), want)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5])
+@pytest.mark.parametrize("per_query", [False, True])
+def test_filter(rng, monkeypatch, path, share, per_query):
+    force(monkeypatch, path)
+    n_lists = 1 if path == "one_list" else 5
+    case = scan_cases.flat(
+        rng, strategies.lattice, n_rows=300, n_lists=n_lists, dim=7, metric="sqeuclidean"
+    )
+    queries = strategies.lattice(rng, 20, 7)
+    probes = scan_cases.probes(rng, 20, n_lists, min(3, n_lists))
+    # ids beyond the bit set are not allowed: it is shorter than the ids here
+    allowed = np.zeros((20, 300), bool)
+    allowed[:, :250] = rng.random((20 if per_query else 1, 250)) < share
+    keep = scan_cases.bits(allowed[:, :250] if per_query else allowed[0, :250])
+    dists, ids = scan(case, queries, probes, 8, keep=keep)
+    want_dists, want_ids = case.truth(queries, probes, 8, allowed)
+    assert_same(ids, want_ids)
+    assert_same(dists, want_dists.astype(np.float32))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_limit(rng, monkeypatch, path):
+    force(monkeypatch, path)
+    n_lists = 1 if path == "one_list" else 4
+    case = scan_cases.flat(
+        rng, strategies.lattice, n_rows=200, n_lists=n_lists, dim=4, metric="sqeuclidean"
+    )
+    queries = strategies.lattice(rng, 25, 4)
+    probes = scan_cases.probes(rng, 25, n_lists, n_lists)
+    limit = rng.integers(-1, 30, 25).astype(np.float32)
+    dists, ids = scan(case, queries, probes, 30, limit=limit)
+    want_dists, want_ids = case.truth(queries, probes, 30)
+    outside = want_dists > limit[:, None]
+    want_ids[outside], want_dists[outside] = -1, np.inf
+    assert_same(ids, want_ids)
+    assert_same(dists, want_dists.astype(np.float32))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_rescoring_the_rows_are_the_same(rng, monkeypatch, path):
+    force(monkeypatch, path)
+    n_lists = 1 if path == "one_list" else 4
+    for make in (strategies.real, strategies.lattice):
+        case = scan_cases.flat(rng, make, n_rows=500, n_lists=n_lists, dim=9, metric="sqeuclidean")
+        queries, probes = make(rng, 40, 9), scan_cases.probes(rng, 40, n_lists, n_lists)
+        want = scan(case, queries, probes, 12)
+        got = scan(case, queries, probes, 12, rescore=False)
+        assert_same(np.sort(got[1], axis=1), np.sort(want[1], axis=1))
+
+
+def test_too_many_survivors_are_handled_exactly(rng, monkeypatch):
+    force(monkeypatch, "tiled")
+    case = scan_cases.flat(
+        rng, strategies.lattice, n_rows=600, n_lists=3, dim=1, metric="sqeuclidean"
+    )
+    queries, probes = strategies.lattice(rng, 30, 1), scan_cases.probes(rng, 30, 3, 3)
+    crowded = []
+    best = _survivors.Collector._best
+    monkeypatch.setattr(_survivors, "MAX_SURVIVORS", 50)
+    monkeypatch.setattr(_survivors.Collector, "_best", lambda *a: crowded.append(1) or best(*a))
+    dists, ids = scan(case, queries, probes, 4)
+    want_dists, want_ids = case.truth(queries, probes, 4)
+    assert_same(ids, want_ids)
+    assert_same(dists, want_dists.astype(np.float32))
+    assert crowded, "the buffer never overflowed"
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("scale", [1e-20, 1e-4, 1e4, 1e14])
+def test_any_norm(rng, monkeypatch, path, scale):
+    force(monkeypatch, path)
+    n_lists = 1 if path == "one_list" else 3
+    case = scan_cases.flat(
+        rng,
+        lambda r, *s: (strategies.real(r, *s) * scale).astype(np.float32),
+        n_rows=200,
+        n_lists=n_lists,
+        dim=6,
+        metric="sqeuclidean",
+    )
+    queries = (strategies.real(rng, 10, 6) * scale).astype(np.float32)
+    probes = scan_cases.probes(rng, 10, n_lists, n_lists)
+    got = scan(case, queries, probes, 5)
+    assert_knn(got, case.truth(queries, probes, 6), rtol=1e-6, atol=1e-44)
