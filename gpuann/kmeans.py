@@ -129,9 +129,10 @@ def predict(
     *,
     device: str | None = None,
 ) -> tuple[Array, float]:
-    """Nearest centroid of every row: X (n_rows, dim) -> labels (n_rows,) int32, inertia float.
+    """Nearest centroid of every row of X (n_rows, dim) -> labels (n_rows,) int32, inertia float.
 
-    Ties go to the smaller centroid. `params` is unused but for its metric; cuVS asks for it.
+    centroids (n_clusters, dim) float32. Ties go to the smaller centroid. All of `params` but its
+    metric is without effect; it is there because cuVS has it.
     """
     where = "kmeans.predict"
     backend = backends.choose(where, device)
@@ -154,7 +155,10 @@ def cluster_cost(
     *,
     device: str | None = None,
 ) -> float:
-    """Sum of squared distances of the rows of X (n_rows, dim) to their nearest centroid."""
+    """Sum of squared distances of the rows of X (n_rows, dim) to their nearest centroid.
+
+    centroids (n_clusters, dim) float32.
+    """
     where = "kmeans.cluster_cost"
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)

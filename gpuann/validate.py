@@ -73,7 +73,7 @@ def finite(where: str, name: str, rows: Any, first_row: int = 0) -> None:
     """Raise at the first row (n, dim) of host data that has NaN, inf or a huge value."""
     if rows.dtype.kind != "f" or rows.size == 0:
         return
-    low, high = rows.min(), rows.max()  # NaN spreads to both
+    low, high = float(rows.min()), float(rows.max())  # NaN spreads to both
     if low >= -LARGEST and high <= LARGEST:
         return
     bad = ~(np.abs(rows.astype(np.float32)) <= LARGEST)

@@ -36,6 +36,50 @@ def _default_threads() -> int:
     return int(text)
 
 
+class _Blas:
+    """The BLAS libraries of the process, and their numbers of threads.
+
+    Most keep one number for the process; OpenBLAS built on OpenMP keeps one for each thread.
+    """
+
+    def __init__(self) -> None:
+        found = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+        self._shared = [lib for lib in found if getattr(lib, "threading_layer", None) != "openmp"]
+        self._per_thread = [lib for lib in found if lib not in self._shared]
+        self._before: list[int] = []
+
+    def hold(self) -> None:
+        """Set the process to one thread."""
+        self._before = [lib.num_threads for lib in self._shared]
+        self._set([1] * len(self._shared))
+
+    def give_back(self) -> None:
+        """Set the process to what `hold` found."""
+        self._set(self._before)
+
+    @contextmanager
+    def hold_this_thread(self) -> Iterator[None]:
+        """One thread for calls from the current thread, where BLAS counts by thread."""
+        before = [lib.num_threads for lib in self._per_thread]
+        for lib in self._per_thread:
+            lib.set_num_threads(1)
+        try:
+            yield
+        finally:
+            for lib, n in zip(self._per_thread, before, strict=True):
+                lib.set_num_threads(n)
+
+    def _set(self, numbers: list[int]) -> None:
+        for lib, n in zip(self._shared, numbers, strict=True):
+            # threadpoolctl 3.8 lets only the first thread that sets a limit set another and
+            # ignores the rest in silence; the count and its lock here are what makes it safe
+            if hasattr(lib, "clear_controlling_thread"):
+                lib.clear_controlling_thread(force=True)
+            lib.set_num_threads(n)
+            if hasattr(lib, "clear_controlling_thread"):
+                lib.clear_controlling_thread(force=True)
+
+
 class _State:
     """Everything that a forked child must make anew: locks, the pool, the BLAS count."""
 
@@ -43,9 +87,8 @@ class _State:
         self.lock = threading.Lock()
         self.n_threads: int | None = None
         self.pool: ThreadPoolExecutor | None = None
-        self.blas: threadpoolctl.ThreadpoolController | None = None
+        self.blas: _Blas | None = None
         self.inside = 0
-        self.limiter: Any = None
 
 
 _state = _State()
@@ -55,11 +98,11 @@ _scratch = threading.local()
 def _after_fork() -> None:
     global _state  # noqa: PLW0603 - the locks and threads of the parent do not exist here
     chosen = _state.n_threads
-    held = _state.limiter
+    held = _state.blas if _state.inside else None
     _state = _State()
     _state.n_threads = chosen
     if held is not None:  # the parent was searching: the child gets its BLAS back
-        held.restore_original_limits()
+        held.give_back()
 
 
 if hasattr(os, "register_at_fork"):
@@ -88,18 +131,18 @@ def single_thread_blas() -> Iterator[None]:
     state = _state
     with state.lock:
         if state.blas is None:
-            state.blas = threadpoolctl.ThreadpoolController().select(user_api="blas")
+            state.blas = _Blas()
         if state.inside == 0:
-            state.limiter = state.blas.limit(limits=1)
+            state.blas.hold()
         state.inside += 1
     try:
-        yield
+        with state.blas.hold_this_thread():
+            yield
     finally:
         with state.lock:
             state.inside -= 1
             if state.inside == 0:
-                state.limiter.restore_original_limits()
-                state.limiter = None
+                state.blas.give_back()
 
 
 def run(
@@ -124,9 +167,13 @@ def run(
                 stop.set()
                 raise
 
+    def help_out() -> None:
+        with single_thread_blas():
+            drain()
+
     helpers = min(get_num_threads(), len(items), at_most or len(items)) - 1
     with single_thread_blas():
-        futures = [_submit(drain) for _ in range(helpers)]
+        futures = [_submit(help_out) for _ in range(helpers)]
         try:
             drain()
         except BaseException:

@@ -1,0 +1,27 @@
+"""The three indexes behind one face, so that an identity is tested on each."""
+
+from gpuann import brute_force, ivf_flat, ivf_pq
+
+METRICS = ["sqeuclidean", "euclidean", "inner_product", "cosine"]
+KINDS = ["brute_force", "ivf_flat", "ivf_pq"]
+
+
+def build(kind, rows, metric="sqeuclidean", *, n_lists=16, pq_dim=0, **more):
+    """An index of `kind` over rows."""
+    if kind == "brute_force":
+        return brute_force.build(rows, metric)
+    if kind == "ivf_flat":
+        return ivf_flat.build(ivf_flat.IndexParams(n_lists=n_lists, metric=metric, **more), rows)
+    params = ivf_pq.IndexParams(
+        n_lists=n_lists, metric=metric, pq_dim=pq_dim, kmeans_n_iters=4, **more
+    )
+    return ivf_pq.build(params, rows)
+
+
+def search(index, queries, k, n_probes=4, **more):
+    """(distances, ids) of any of them."""
+    if isinstance(index, brute_force.Index):
+        return brute_force.search(index, queries, k, **more)
+    module = ivf_flat if isinstance(index, ivf_flat.Index) else ivf_pq
+    params = module.SearchParams(n_probes=n_probes)
+    return module.search(params, index, queries, k, **more)

@@ -1,0 +1,66 @@
+"""What the docstrings say is so: defaults, shapes, and an example that runs."""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import gpuann
+from gpuann import brute_force, ivf_flat, ivf_pq, kmeans
+
+ROOT = Path(__file__).parents[1]
+PARAMS = [
+    ivf_flat.IndexParams,
+    ivf_flat.SearchParams,
+    ivf_pq.IndexParams,
+    ivf_pq.SearchParams,
+    kmeans.KMeansParams,
+]
+FUNCTIONS = [
+    brute_force.build,
+    brute_force.search,
+    ivf_flat.build,
+    ivf_flat.build_precomputed,
+    ivf_flat.search,
+    ivf_pq.build,
+    ivf_pq.build_precomputed,
+    ivf_pq.search,
+    kmeans.fit,
+    kmeans.predict,
+    kmeans.cluster_cost,
+    gpuann.refine,
+]
+
+
+@pytest.mark.parametrize("params", PARAMS, ids=lambda c: f"{c.__module__}.{c.__name__}")
+def test_documented_defaults_are_the_defaults(params):
+    written = dict(re.findall(r"^ {4}(\w+) : .*default (\S+)$", params.__doc__, re.MULTILINE))
+    actual = {f.name: f.default for f in dataclasses.fields(params)}
+    assert set(written) == set(actual)
+    for name, text in written.items():
+        assert text.strip('"') == str(actual[name]), name
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__qualname__)
+def test_every_argument_is_documented(function):
+    assert function.__doc__
+    arguments = inspect.signature(function).parameters
+    for name in set(arguments) - {"index_params", "device", "progress", "params"}:
+        assert re.search(rf"\b{name}\b", function.__doc__), name
+    shaped = {"dataset", "queries", "X", "centroids", "centers", "pq_centers"} & set(arguments)
+    for name in shaped:
+        own = rf"\b{name}\b[^;\n]*\((n_|pq_)|{name} as in"
+        assert re.search(own, function.__doc__), f"no shape for {name}"
+
+
+def example():
+    return re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+
+
+def test_readme_example_runs_and_is_short(capsys):
+    code = example()
+    assert len(code.strip().splitlines()) <= 12
+    exec(code, {})
+    assert "recall" in capsys.readouterr().out

@@ -1,0 +1,120 @@
+"""Threads: BLAS is held to one while any search runs, and given back after the last."""
+
+import os
+import threading
+
+import models
+import numpy as np
+import pytest
+import threadpoolctl
+from compare import assert_same_knn
+from data import clustered
+
+import gpuann
+from gpuann.backends.numpy_ops import _threads
+
+ROWS, QUERIES = clustered(3000, 16, 200)
+
+
+def blas_threads():
+    info = threadpoolctl.threadpool_info()
+    return {lib["num_threads"] for lib in info if lib["user_api"] == "blas"}
+
+
+@pytest.fixture
+def two_blas_threads():
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        yield
+
+
+def test_limit_is_counted(two_blas_threads):
+    inside, leave = threading.Barrier(3), threading.Event()
+    seen = []
+
+    def hold():
+        with _threads.single_thread_blas():
+            inside.wait()
+            seen.append(blas_threads())
+            leave.wait()
+
+    others = [threading.Thread(target=hold) for _ in range(2)]
+    for t in others:
+        t.start()
+    inside.wait()
+    with _threads.single_thread_blas():
+        seen.append(blas_threads())
+    seen.append(blas_threads())  # the others are still inside
+    leave.set()
+    for t in others:
+        t.join()
+    assert seen == [{1}] * 4
+    assert blas_threads() == {2}
+
+
+def test_overlapping_searches_agree_and_restore(two_blas_threads):
+    index = models.build("ivf_pq", ROWS)
+    want = models.search(index, QUERIES, 10)
+    answers = [None] * 6
+
+    def one(i):
+        for _ in range(5):
+            answers[i] = models.search(index, QUERIES, 10)
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for got in answers:
+        assert_same_knn(got, want)
+    assert blas_threads() == {2}
+
+
+def test_an_exception_restores_and_is_raised(two_blas_threads, threads):
+    threads(3)
+    done = []
+
+    def work(i):
+        if i == 5:
+            raise KeyError("five")
+        done.append(i)
+
+    with pytest.raises(KeyError, match="five"):
+        _threads.run(work, range(10_000))
+    assert len(done) < 10_000
+    assert blas_threads() == {2}
+
+
+def test_run_keeps_order_and_takes_each_item_once(threads):
+    for n in (1, 2, 7):
+        threads(n)
+        assert _threads.run(lambda i: i * i, range(100)) == [i * i for i in range(100)]
+    assert _threads.run(lambda i: i, []) == []
+
+
+def test_number_of_threads(monkeypatch, threads):
+    threads(3)
+    assert gpuann.get_num_threads() == 3
+    threads(None)
+    monkeypatch.setenv("GPUANN_NUM_THREADS", "5")
+    assert gpuann.get_num_threads() == 5
+    monkeypatch.setenv("GPUANN_NUM_THREADS", "none")
+    with pytest.raises(ValueError, match="GPUANN_NUM_THREADS must be a positive integer"):
+        gpuann.get_num_threads()
+    with pytest.raises(ValueError, match="n must be at least 1, got 0"):
+        gpuann.set_num_threads(0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_search_in_a_forked_child():
+    index = models.build("ivf_flat", ROWS)
+    want = models.search(index, QUERIES, 5)
+    child = os.fork()
+    if child == 0:
+        same = all(
+            np.array_equal(a, b)
+            for a, b in zip(models.search(index, QUERIES, 5), want, strict=True)
+        )
+        os._exit(0 if same else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
