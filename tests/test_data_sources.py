@@ -4,8 +4,8 @@ import models
 import numpy as np
 import pytest
 from compare import assert_same, assert_same_knn
-from data import clustered
 
+from bench.data import clustered
 from gpuann import arrays, brute_force, kmeans
 
 ROWS, QUERIES = clustered(1000, 10, 30)

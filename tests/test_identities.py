@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import strategies
 from compare import assert_close, assert_same, assert_same_knn
-from data import clustered
 
+from bench.data import clustered
 from gpuann import brute_force, ivf_flat
 
 ROWS, QUERIES = clustered(4000, 24, 150)

@@ -4,8 +4,8 @@ import numpy as np
 import oracle
 import pytest
 from compare import assert_close, assert_same
-from data import clustered
 
+from bench.data import clustered
 from gpuann import backends, kmeans
 from gpuann.kmeans import KMeansParams
 

@@ -5,9 +5,9 @@ import numpy as np
 import oracle
 import pytest
 from compare import assert_close, assert_knn, assert_same, recall
-from data import clustered
 
 import gpuann
+from bench.data import clustered
 from gpuann import brute_force, ivf_pq, kmeans
 from gpuann.codecs.pq import default_pq_dim
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from compare import recall
-from data import textbook
 
+from bench.data import textbook
 from gpuann import brute_force, ivf_flat, kmeans
 
 # what the textbook's own run gave

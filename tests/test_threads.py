@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import threadpoolctl
 from compare import assert_same_knn
-from data import clustered
 
 import gpuann
+from bench.data import clustered
 from gpuann.backends.numpy_ops import _threads
 
 ROWS, QUERIES = clustered(3000, 16, 200)

@@ -1,0 +1,73 @@
+"""The machine of a measurement, the libraries on it, and the way to take times."""
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PRESETS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+
+
+def clear_presets() -> None:
+    """Start again without variables that pin BLAS to another machine's cores or threads.
+
+    They are read when a library loads, so this comes before NumPy is imported.
+    """
+    if any(name in os.environ for name in PRESETS):
+        clean = {k: v for k, v in os.environ.items() if k not in PRESETS}
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)
+
+
+def describe() -> dict[str, Any]:
+    """Processor, cores, versions, and the BLAS of every library that is loaded."""
+    import threadpoolctl
+
+    cpu = platform.processor()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [x for x in info.read_text().splitlines() if x.startswith("model name")]
+        cpu = names[0].partition(":")[2].strip() if names else cpu
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("gpuann", "numpy", "faiss-cpu")},
+        "load": os.getloadavg()[0],
+        "blas": [
+            {k: Path(v).name if k == "filepath" else v for k, v in lib.items()}
+            for lib in threadpoolctl.threadpool_info()
+        ],
+    }
+
+
+def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
+    """Seconds of each call, taken in turn: median, smallest and largest, after one warm-up."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for turn in range(repeats + 1):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            if turn:
+                times[name].append(time.perf_counter() - start)
+    return {name: spread(seconds) for name, seconds in times.items()}
+
+
+def spread(seconds: list[float]) -> dict[str, float]:
+    """Median, smallest and largest."""
+    ordered = sorted(seconds)
+    middle = len(ordered) // 2
+    odd = len(ordered) % 2
+    median = ordered[middle] if odd else (ordered[middle - 1] + ordered[middle]) / 2
+    return {"median": median, "min": ordered[0], "max": ordered[-1]}
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
