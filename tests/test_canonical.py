@@ -9,7 +9,7 @@ from gpuann.backends.numpy_ops import _canonical
 
 
 @pytest.mark.parametrize(
-    "dim", [*range(1, 20), 96, 100, 127, 128, 129, 135, 136, 255, 256, 784, 1025]
+    "dim", [*range(1, 20), 96, 100, 127, 128, 129, 135, 136, 255, 256, 263, 264, 784, 1025, 4096]
 )
 @pytest.mark.parametrize("n", [1, 2, 9])
 def test_order_of_summation(rng, dim, n):

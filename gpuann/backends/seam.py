@@ -8,8 +8,8 @@ Conventions of everything below the public API: smaller is better, results are o
 (distance, id), a missing result is (+inf, -1). `metric` is "sqeuclidean" or "inner_product".
 
 Every search operation answers with the *canonical* distance: decoded row against query,
-differences squared (or products) in float64, summed in a fixed order (eight interleaved sums in
-blocks of 128 components: `numpy_ops/_canonical.py`), rounded once to float32. It depends on the row
+differences squared (or products) in float64, summed in a fixed order (pairwise, with eight
+interleaved sums: `numpy_ops/_canonical.py`), rounded once to float32. It depends on the row
 and the query alone, not on the batch, the tile, the thread, the path or the machine.
 """
 

@@ -9,7 +9,7 @@ from gpuann.backends.numpy_ops.group import group
 from gpuann.backends.seam import Array, Lists, Payload
 from gpuann.metric import ScanMetric
 
-_FEW = 12  # queries up to which products of two at a time beat BLAS' packed product
+FEW = 12  # queries up to which products of two at a time beat BLAS' packed product
 
 
 class Batch(NamedTuple):
@@ -82,7 +82,7 @@ def multiply(batch: Batch, start: int, stop: int, query: Array, padded: int) -> 
 
 def product(queries: Array, rows: Array, out: Array) -> None:
     """out[i, j] = queries[i] . rows[j]: (n, D), (m, D) -> (n, m) float32."""
-    if len(queries) > _FEW:
+    if len(queries) > FEW:
         np.matmul(queries, rows.T, out=out)
         return
     for i in range(0, len(queries), 2):

@@ -44,48 +44,49 @@ def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, 
 def scan_few(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
     """Each probed list once, every score kept -> dists (Q, k) float32, ids (Q, k) int64.
 
-    Memory: 4 bytes per (query, probed row).
+    Memory: 4 bytes per (query, probed row), twice.
     """
-    products, begin = _all_products(batch)
-    begin = begin.reshape(batch.probes.shape)
-    sizes = np.diff(batch.lists.offsets)[batch.probes]
-
-    def of_query(q: int) -> Array:
-        pieces = zip(begin[q].tolist(), sizes[q].tolist(), strict=True)
-        return np.concatenate([products[at : at + n] for at, n in pieces])
-
-    return _select.each_query(batch, scorer, wanted, range(len(batch.probes)), of_query)
+    queries = range(len(batch.probes))
+    scores, begin = _select.row_matrix(batch, queries)
+    _all_products(batch, scores, begin)
+    return _select.select(batch, scorer, wanted, queries, scores, begin)
 
 
-def _all_products(batch: Batch) -> tuple[Array, Array]:
-    """-q.r of every (pair, row) -> products (total,) float32, begin (Q * P,) int64.
-
-    The products of a pair lie together, from begin[pair] on, and so do the pairs of one list.
-    """
-    sizes, probed = np.diff(batch.lists.offsets), np.diff(batch.offsets)
-    size_of = np.repeat(sizes, probed)
-    ends = np.cumsum(size_of)
-    begin = np.empty(batch.probes.size, np.int64)
-    begin[batch.order] = ends - size_of
-    products = np.empty(int(ends[-1]), np.float32)
-    scaled = batch.scaled.take(batch.queries_of(batch.order), axis=0)[:, :-1]
-    offsets, pairs, out = (a.tolist() for a in (batch.lists.offsets, batch.offsets, ends))
+def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
+    """-q.r of every (pair, row) -> scores (Q, width), laid out as `_select.row_matrix` has it."""
+    n_probes = batch.probes.shape[1]
+    query, probe = np.divmod(batch.order, n_probes)
+    scaled = batch.scaled.take(query, axis=0)[:, :-1]
+    place = (query * scores.shape[1] + begin[query, probe]).tolist()
+    offsets, pairs = batch.lists.offsets.tolist(), batch.offsets.tolist()
 
     def some(lists: range) -> None:
         origin = offsets[lists.start]
         rows = _tiles.rows(batch.payload, origin, offsets[lists.stop])
         for l in lists:
+            mine = rows[offsets[l] - origin : offsets[l + 1] - origin]
             first, last = pairs[l], pairs[l + 1]
-            if last > first:
-                mine = rows[offsets[l] - origin : offsets[l + 1] - origin]
-                start = out[first] - len(mine)
-                block = products[start : out[last - 1]].reshape(last - first, len(mine))
+            if last - first > _batch.FEW:
+                block = _threads.scratch("block", (last - first, len(mine)), np.float32)
                 _batch.product(scaled[first:last], mine, block)
+                for i in range(first, last):
+                    _slots(scores, place[i : i + 1], len(mine))[:] = block[i - first]
+            else:
+                for i in range(first, last, 2):  # two queries at a time, straight into place
+                    two = _slots(scores, place[i : min(i + 2, last)], len(mine))
+                    np.matmul(scaled[i : min(i + 2, last)], mine.T, out=two)
 
+    sizes, probed = np.diff(batch.lists.offsets), np.diff(batch.offsets)
     # rows that need no decoding leave only products of a few us: one thread is faster
     threads = 1 if isinstance(batch.payload, FlatPayload) else None
     _threads.run(some, _neighbours(sizes, probed), at_most=threads)
-    return products, begin
+
+
+def _slots(scores: Array, place: list[int], n: int) -> Array:
+    """View (1 or 2, n) of the n scores from each flat place on; places ascend."""
+    stride = (place[-1] - place[0]) * scores.itemsize if len(place) > 1 else scores.nbytes
+    shape, strides = (len(place), n), (stride, scores.itemsize)
+    return np.ndarray(shape, scores.dtype, scores, place[0] * scores.itemsize, strides)
 
 
 def _neighbours(sizes: Array, probed: Array) -> list[range]:

@@ -16,7 +16,8 @@ from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._survivors import Collector, Scorer, Survivors, Wanted
 from gpuann.backends.seam import Array
 
-ROW_BUDGET = 1024  # rows per query that pass 1 looks at, at least 4 k
+ROW_BUDGET = 1024  # rows per query that pass 1 looks at, at most, and at least 4 k ...
+BUDGET_SHARE = 16  # ... in between one of so many probed rows: pass 1 stays cheap beside pass 2
 FIRST_EPOCH = 1 << 13  # rows of a list filtered with the bound of pass 1 ...
 EPOCH_GROWTH = 8  # ... and how much further each later epoch reaches
 TILE_FLOATS = 1 << 18  # of a tile of rows: 1 MiB
@@ -96,9 +97,9 @@ def _filter_tile(batch: Batch, item: _Item, ceiling: Array) -> Survivors:
 
 def _first_bound(batch: Batch, k: int) -> Array:
     """Upper bound of each query's k-th smallest score, from its nearest rows -> (Q,) float32."""
-    budget = max(ROW_BUDGET, 4 * k)
-    size = _minima.group_size(budget, k)
     sizes = np.diff(batch.lists.offsets)[batch.probes]
+    budget = max(4 * k, 256, min(ROW_BUDGET, int(sizes.sum(axis=1).mean()) // BUDGET_SHARE))
+    size = _minima.group_size(budget, k)
     before = np.cumsum(sizes, axis=1) - sizes
     taken = np.where(before < budget, np.minimum(sizes, budget), 0)
     groups = -(-taken // size)

@@ -12,6 +12,7 @@ quantization for nearest neighbor search", PAMI 2011; the table without its list
 import numpy as np
 
 from gpuann.backends.numpy_ops import _batch, _select, _slack, _threads, _tiles
+from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._survivors import Scorer, Wanted
 from gpuann.backends.seam import Array, Lists, PqPayload
 from gpuann.metric import ScanMetric
@@ -45,28 +46,24 @@ def scan_lut(
     dists, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         these = range(start, min(start + _QUERIES_AT_ONCE, len(queries)))
-        products = _look_up(lut, payload, lists, probes, these)
-        dists[start : these.stop], ids[start : these.stop] = _select.each_query(
-            batch, scorer, wanted, these, products.__getitem__
-        )
+        scores, begin = _select.row_matrix(batch, these)
+        _look_up(lut, batch, payload, these, scores)
+        part = slice(these.start, these.stop)
+        dists[part], ids[part] = _select.select(batch, scorer, wanted, these, scores, begin)
     return dists, ids
 
 
-def _look_up(
-    lut: Array, payload: PqPayload, lists: Lists, probes: Array, queries: range
-) -> dict[int, Array]:
-    """-sum of table entries of every probed row of some queries -> {query: (rows,) float32}."""
-    codes = {q: _probed_codes(payload, lists, probes[q]) for q in queries}
-    products = {q: np.empty(len(codes[q]), np.float32) for q in queries}
+def _look_up(lut: Array, batch: Batch, payload: PqPayload, queries: range, scores: Array) -> None:
+    """-sum of table entries of every probed row of some queries -> scores (n, width) float32."""
+    codes = [_probed_codes(payload, batch.lists, batch.probes[q]) for q in queries]
 
     def some(piece: tuple[int, int]) -> None:
-        q, start = piece
-        part = slice(start, start + _ROWS_AT_ONCE)
-        products[q][part] = _table_sums(lut[q], codes[q][part])
+        i, at = piece
+        found = _table_sums(lut[queries[i]], codes[i][at : at + _ROWS_AT_ONCE])
+        scores[i, at : at + len(found)] = found
 
-    pieces = [(q, at) for q in queries for at in range(0, len(codes[q]), _ROWS_AT_ONCE)]
+    pieces = [(i, at) for i, c in enumerate(codes) for at in range(0, len(c), _ROWS_AT_ONCE)]
     _threads.run(some, pieces)
-    return products
 
 
 def _probed_codes(payload: PqPayload, lists: Lists, probes: Array) -> Array:
