@@ -9,7 +9,7 @@ from gpuann.backends.numpy_ops.group import group
 from gpuann.backends.seam import Array, Lists, Payload
 from gpuann.metric import ScanMetric
 
-FEW = 12  # queries up to which products of two at a time beat BLAS' packed product
+_FEW = 12  # queries up to which products of two at a time beat BLAS' packed product
 
 
 class Batch(NamedTuple):
@@ -82,11 +82,12 @@ def multiply(batch: Batch, start: int, stop: int, query: Array, padded: int) -> 
 
 def product(queries: Array, rows: Array, out: Array) -> None:
     """out[i, j] = queries[i] . rows[j]: (n, D), (m, D) -> (n, m) float32."""
-    if len(queries) > FEW:
+    n = len(queries)
+    if n > _FEW or n % 2:
         np.matmul(queries, rows.T, out=out)
-        return
-    for i in range(0, len(queries), 2):
-        np.matmul(queries[i : i + 2], rows.T, out=out[i : i + 2])
+    else:  # a stack of products of two: BLAS does not pack for those, and it is one call
+        twos = queries.reshape(n // 2, 2, -1)
+        np.matmul(twos, rows.T, out=out.reshape(n // 2, 2, -1))
 
 
 def passing(scores: Array, terms: Array, ceiling: Array) -> tuple[Array, Array, Array]:

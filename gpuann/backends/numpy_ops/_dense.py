@@ -13,7 +13,7 @@ from gpuann.backends.numpy_ops._survivors import Scorer, Survivors, Wanted, fini
 from gpuann.backends.seam import Array, FlatPayload
 
 TILE_PAIRS = 1 << 19  # scores of one tile of queries: 2 MiB
-_ROWS_AT_ONCE = 2048  # of lists side by side that are decoded together
+_ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together
 
 
 def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
@@ -56,37 +56,28 @@ def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
     """-q.r of every (pair, row) -> scores (Q, width), laid out as `_select.row_matrix` has it."""
     n_probes = batch.probes.shape[1]
     query, probe = np.divmod(batch.order, n_probes)
-    scaled = batch.scaled.take(query, axis=0)[:, :-1]
-    place = (query * scores.shape[1] + begin[query, probe]).tolist()
+    spare = np.append(query, 0)  # a row more, so that every list has an even number at hand
+    scaled = batch.scaled.take(spare, axis=0)[:, :-1]
+    row_of, column = query.tolist(), begin[query, probe].tolist()
     offsets, pairs = batch.lists.offsets.tolist(), batch.offsets.tolist()
 
     def some(lists: range) -> None:
         origin = offsets[lists.start]
         rows = _tiles.rows(batch.payload, origin, offsets[lists.stop])
         for l in lists:
+            n = offsets[l + 1] - offsets[l]
             mine = rows[offsets[l] - origin : offsets[l + 1] - origin]
             first, last = pairs[l], pairs[l + 1]
-            if last - first > _batch.FEW:
-                block = _threads.scratch("block", (last - first, len(mine)), np.float32)
-                _batch.product(scaled[first:last], mine, block)
-                for i in range(first, last):
-                    _slots(scores, place[i : i + 1], len(mine))[:] = block[i - first]
-            else:
-                for i in range(first, last, 2):  # two queries at a time, straight into place
-                    two = _slots(scores, place[i : min(i + 2, last)], len(mine))
-                    np.matmul(scaled[i : min(i + 2, last)], mine.T, out=two)
+            even = first + (last - first + 1) // 2 * 2
+            block = _threads.scratch("block", (even - first, n), np.float32)
+            _batch.product(scaled[first:even], mine, block)
+            for i in range(first, last):
+                scores[row_of[i], column[i] : column[i] + n] = block[i - first]
 
     sizes, probed = np.diff(batch.lists.offsets), np.diff(batch.offsets)
-    # rows that need no decoding leave only products of a few us: one thread is faster
-    threads = 1 if isinstance(batch.payload, FlatPayload) else None
-    _threads.run(some, _neighbours(sizes, probed), at_most=threads)
-
-
-def _slots(scores: Array, place: list[int], n: int) -> Array:
-    """View (1 or 2, n) of the n scores from each flat place on; places ascend."""
-    stride = (place[-1] - place[0]) * scores.itemsize if len(place) > 1 else scores.nbytes
-    shape, strides = (len(place), n), (stride, scores.itemsize)
-    return np.ndarray(shape, scores.dtype, scores, place[0] * scores.itemsize, strides)
+    # one query a list, whole rows: products of a few us, which threads would only wait for
+    alone = isinstance(batch.payload, FlatPayload) and 2 * np.count_nonzero(probed) > len(query)
+    _threads.run(some, _neighbours(sizes, probed), at_most=1 if alone else None)
 
 
 def _neighbours(sizes: Array, probed: Array) -> list[range]:
