@@ -15,11 +15,14 @@ PRESETS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP
 def clear_presets() -> None:
     """Start again without variables that pin BLAS to another machine's cores or threads.
 
-    They are read when a library loads, so this comes before NumPy is imported.
+    They are read when a library loads, so this comes before NumPy is imported. BENCH_CORETYPE
+    names an OpenBLAS core for all libraries alike, for a peer whose BLAS does not know the machine.
     """
-    if any(name in os.environ for name in PRESETS):
-        clean = {k: v for k, v in os.environ.items() if k not in PRESETS}
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], clean)
+    wanted = {k: v for k, v in os.environ.items() if k not in PRESETS}
+    if "BENCH_CORETYPE" in wanted:
+        wanted["OPENBLAS_CORETYPE"] = wanted["BENCH_CORETYPE"]
+    if wanted != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
 
 
 def describe() -> dict[str, Any]:

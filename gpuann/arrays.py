@@ -16,11 +16,16 @@ CHUNK_FLOATS = 1 << 23  # of one chunk as float32: 32 MiB
 
 def as_host(where: str, name: str, data: Any) -> HostArray:
     """Anything array-like -> a NumPy array, without a copy where it is one already."""
-    if isinstance(data, np.ndarray):
-        return data
+    if isinstance(data, np.ma.MaskedArray):
+        raise bad_type(where, name, "be an array without a mask", "a masked array")
     if hasattr(data, "__cuda_array_interface__") and hasattr(data, "get"):
         return np.asarray(data.get())
-    if hasattr(data, "__array__") or isinstance(data, list | tuple):
+    if isinstance(data, list | tuple):
+        try:
+            return np.asarray(data)
+        except ValueError:
+            raise bad_value(where, name, "have rows of one length", "a ragged list") from None
+    if hasattr(data, "__array__"):
         return np.asarray(data)
     if hasattr(data, "__dlpack__"):
         return np.from_dlpack(data)
@@ -28,23 +33,33 @@ def as_host(where: str, name: str, data: Any) -> HostArray:
 
 
 def queries(where: str, data: Any, dim: int) -> HostArray:
-    """Query rows (n, dim) of any accepted dtype -> C-contiguous float32, checked."""
+    """Query rows (n, dim) of any accepted dtype and layout, checked."""
     array = as_host(where, "queries", data)
     validate.matrix(where, "queries", array, dim)
     validate.finite(where, "queries", array)
-    return np.ascontiguousarray(array, dtype=np.float32)
+    return array
 
 
-def output(where: str, name: str, given: Any, result: HostArray) -> HostArray:
-    """`result`, or `given` filled with it when the caller passed an array to write into."""
+def check_output(
+    where: str, name: str, given: Any, shape: tuple[int, int], dtype: npt.DTypeLike
+) -> None:
+    """Raise unless `given` is None or an array that a result can be written into."""
     if given is None:
-        return result
+        return
     if not isinstance(given, np.ndarray):
         raise bad_type(where, name, "be a NumPy array", type(given).__name__)
-    if given.shape != result.shape:
-        raise bad_value(where, name, f"have shape {result.shape}", given.shape)
-    if given.dtype != result.dtype:
-        raise bad_type(where, name, f"be {result.dtype}", given.dtype)
+    if given.shape != shape:
+        raise bad_value(where, name, f"have shape {shape}", given.shape)
+    if given.dtype != dtype:
+        raise bad_type(where, name, f"be {np.dtype(dtype)}", given.dtype)
+    if not given.flags.writeable:
+        raise bad_value(where, name, "be writeable", "a read-only array")
+
+
+def output(given: HostArray | None, result: HostArray) -> HostArray:
+    """`result`, or the checked `given` filled with it."""
+    if given is None:
+        return result
     given[:] = result
     return given
 
@@ -77,10 +92,20 @@ class Rows:
         step = max(1, CHUNK_FLOATS // self.dim)
         start = 0
         for piece in (self.array,) if self.array is not None else self._pieces():
+            self._same_again(start + len(piece) <= self.n_rows, "more rows")
+            self._same_again(piece.shape[1:] == (self.dim,), f"rows of shape {piece.shape[1:]}")
+            self._same_again(piece.dtype == self.dtype, piece.dtype)
             for at in range(0, len(piece), step):
                 rows = np.ascontiguousarray(piece[at : at + step])
                 yield start + at, rows
             start += len(piece)
+        self._same_again(start == self.n_rows, f"{start} rows")
+
+    def _same_again(self, same: bool, got: object) -> None:
+        if not same:
+            rule = f"give the same {self.n_rows} rows each time it is read"
+            way_out = "a function must return a fresh iterator"
+            raise bad_value(self._where, self._name, rule, got, way_out)
 
     def take(self, rows: HostArray) -> HostArray:
         """Rows numbered `rows` (n,) int64, ascending -> (n, dim) of the data's own dtype."""
@@ -96,7 +121,10 @@ class Rows:
         """All rows, C-contiguous; the caller's own memory where that is possible."""
         if self.array is not None:
             return np.ascontiguousarray(self.array)
-        return np.concatenate([rows for _, rows in self.chunks()])
+        out = np.empty((self.n_rows, self.dim), self.dtype)
+        for start, rows in self.chunks():
+            out[start : start + len(rows)] = rows
+        return out
 
     def check(self) -> None:
         """Raise at the first row that is not finite."""
@@ -140,4 +168,6 @@ def _reopen(data: Any) -> Callable[[], Iterable[Any]]:
 
 def query_chunks(data: Any) -> Iterable[Any] | None:
     """The chunks of a query set given in chunks, or None for a plain array."""
-    return _reopen(data)() if _is_chunked(data) else None
+    if not _is_chunked(data):
+        return None
+    return data() if callable(data) else iter(data)

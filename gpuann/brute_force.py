@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, lists, metric
+from gpuann import arrays, backends, lists, validate
+from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
@@ -14,7 +15,7 @@ from gpuann.codecs import vectors
 from gpuann.index import search as run_search
 from gpuann.ivf import in_batches
 from gpuann.metric import Metric
-from gpuann.params import WORKSPACE_LIMIT
+from gpuann.params import LEAST_WORKSPACE, WORKSPACE_LIMIT
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -68,7 +69,7 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
     Memory 12 bytes a row (16 under cosine), and a copy of rows that are not C-contiguous.
     """
     where = "brute_force.build"
-    how = _check_metric(where, metric)
+    how = metrics.check(where, metric)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "dataset", dataset)
     rows.check()
@@ -87,7 +88,7 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
             scale[part] = vectors.cosine_scale(xp, stored[part])
             zero = scale[part] == 0  # counts as a unit vector orthogonal to every query
         x = vectors.moved(x, on_device)
-        radius = max(radius, float(vectors.lengths(xp, x).max()))
+        radius = max(radius, float((vectors.lengths(xp, x) + zero).max()))
         if how != "inner_product":
             norms[part] = vectors.square_norms(xp, x) + zero
     one = lists.one_list(backend, norms, radius)
@@ -124,19 +125,19 @@ def search(
     Notes
     -----
     Cost   2 * n_queries * n_rows * dim flop, as matrix products.
+    Memory the result, workspace_limit bytes, and some 20 MB a thread.
     """
+    where = "brute_force.search"
+    validate.instance(where, "index", index, Index)
+    limit = validate.integer(where, "workspace_limit", workspace_limit, LEAST_WORKSPACE)
     backend = index.backend
-    how = metric.scan_metric(index.metric)
+    how = metrics.scan_metric(index.metric)
 
     def scan(x: Any, found: int) -> tuple[Any, Any]:
         probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
         return backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
 
     def run(x: HostArray, k: int) -> tuple[HostArray, HostArray]:
-        return in_batches(backend, index.metric, x, k, len(index), 1, workspace_limit, scan)
+        return in_batches(backend, index.metric, x, k, len(index), 1, limit, scan)
 
-    return run_search("brute_force.search", queries, index.dim, k, neighbors, distances, run)
-
-
-def _check_metric(where: str, name: str) -> Metric:
-    return metric.check(where, name)
+    return run_search(where, queries, index.dim, k, neighbors, distances, run)

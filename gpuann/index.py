@@ -144,15 +144,20 @@ def search(
     run: Callable[[HostArray, int], tuple[HostArray, HostArray]],
 ) -> tuple[HostArray, HostArray]:
     """Check a search's arguments, run it (chunk by chunk if so given), fill given outputs."""
-    k = validate.integer(where, "k", k, 1)
+    k = validate.n_results(where, k)
     chunks = arrays.query_chunks(queries)
     if chunks is None:
-        found = run(arrays.queries(where, queries, dim), k)
+        x = arrays.queries(where, queries, dim)
+        _check_outputs(where, len(x), k, neighbors, distances)
+        found = run(x, k)
     else:
         nothing = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
         parts = [nothing, *(run(arrays.queries(where, chunk, dim), k) for chunk in chunks)]
         found = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-    return (
-        arrays.output(where, "distances", distances, found[0]),
-        arrays.output(where, "neighbors", neighbors, found[1]),
-    )
+        _check_outputs(where, len(found[0]), k, neighbors, distances)
+    return arrays.output(distances, found[0]), arrays.output(neighbors, found[1])
+
+
+def _check_outputs(where: str, n: int, k: int, neighbors: Any, distances: Any) -> None:
+    arrays.check_output(where, "distances", distances, (n, k), np.float32)
+    arrays.check_output(where, "neighbors", neighbors, (n, k), np.int64)

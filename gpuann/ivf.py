@@ -15,7 +15,7 @@ import numpy as np
 from gpuann import arrays, kmeans, lists, metric, plan
 from gpuann._progress import bar
 from gpuann.backends import Backend
-from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.codecs import vectors
 from gpuann.codecs.flat import FlatCodec
 from gpuann.codecs.pq import PqCodec, pad
@@ -133,7 +133,7 @@ def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool,
 def search(
     core: Core, queries: arrays.HostArray, k: int, n_probes: int, workspace_limit: int
 ) -> tuple[arrays.HostArray, arrays.HostArray]:
-    """queries (n, dim) float32, checked -> distances (n, k) float32, ids (n, k) int64."""
+    """queries (n, dim), checked -> distances (n, k) float32, ids (n, k) int64."""
     n_probes = min(n_probes, len(core.coarse.centers))
 
     def scan(x: Array, found: int) -> tuple[Array, Array]:
@@ -163,7 +163,7 @@ def in_batches(
     ids = np.full((len(queries), k), -1, np.int64)
     dim = queries.shape[1]
     for part in plan.query_batches(len(queries), n_probes, dim, found, workspace_limit):
-        x = vectors.as_float(backend.xp, backend.put(queries[part]), how)
+        x = vectors.as_float(backend.xp, backend.put(np.ascontiguousarray(queries[part])), how)
         near, names = scan(x, found)
         if how == "cosine":
             # a zero query has no direction: it counts as orthogonal to every row
@@ -193,11 +193,3 @@ def _scan(core: Core, x: Array, k: int, n_probes: int) -> tuple[Array, Array]:
         lut = ops.build_lut(scaled, core.payload.codebooks)
         return ops.scan_lut(lut, moved, terms, core.payload, core.lists, probes, k, how)
     return ops.scan_lists(moved, terms, core.payload, core.lists, probes, k, how)
-
-
-def code_bytes(payload: Payload) -> int:
-    """Bytes of what is stored for the rows, without ids and norms."""
-    if isinstance(payload, PqPayload):
-        return int(payload.codes.nbytes)
-    scale = 0 if payload.scale is None else int(payload.scale.nbytes)
-    return int(payload.vectors.nbytes) + scale

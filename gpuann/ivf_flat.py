@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gpuann import arrays, ivf
+from gpuann import arrays, ivf, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
@@ -58,7 +58,9 @@ def build(
     Memory the index (rows, 12 bytes a row, centres), the sample as float32, one chunk in flight.
     Order  same seed, same data: same bytes. inner_product trains its centres in L2.
     """
-    backend, rows, how = open_rows("ivf_flat.build", index_params, dataset, device)
+    where = "ivf_flat.build"
+    validate.instance(where, "index_params", index_params, IndexParams)
+    backend, rows, how = open_rows(where, index_params, dataset, device)
     sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
     return _fill(backend, rows, how, centers, sample.shift, progress=progress)
 
@@ -78,6 +80,7 @@ def build_precomputed(
     normalised rows.
     """
     where = "ivf_flat.build_precomputed"
+    validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     given, shift = given_centers(where, centers, rows.dim, index_params.n_lists, how)
     return _fill(backend, rows, how, backend.put(given), shift, progress=progress)
@@ -112,11 +115,14 @@ def search(
     Notes
     -----
     Cost   2 * n_queries * (n_lists + n_probes * n_rows / n_lists) * dim flop, as matrix products.
-    Memory the result and at most search_params.workspace_limit bytes.
+    Memory the result, search_params.workspace_limit bytes, and some 20 MB a thread.
     Order  ids and distances depend on the index and the query alone: not on the batch, the
            threads, or the path that the batch size chooses.
     """
-    return search_ivf("ivf_flat.search", search_params, index, queries, k, neighbors, distances)
+    where = "ivf_flat.search"
+    validate.instance(where, "search_params", search_params, SearchParams)
+    validate.instance(where, "index", index, Index)
+    return search_ivf(where, search_params, index, queries, k, neighbors, distances)
 
 
 def _fill(

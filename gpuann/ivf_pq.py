@@ -1,7 +1,7 @@
 """IVF-PQ: product-quantised residuals in inverted lists; small, approximate, refined if wanted."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -9,11 +9,12 @@ from gpuann import arrays, ivf, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.backends.seam import PqPayload
 from gpuann.codecs import pq, vectors
 from gpuann.errors import bad_type, bad_value
 from gpuann.index import IvfIndex, given_centers, open_rows, search_ivf, train_centers
 from gpuann.metric import Metric
-from gpuann.params import IvfIndexParams, IvfSearchParams
+from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +49,11 @@ class IndexParams(IvfIndexParams):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = self._where()
-        if validate.integer(where, "pq_bits", self.pq_bits, 4, 8) != 8:
+        keep_integer(self, where, "pq_bits", 4, 8)
+        if self.pq_bits != 8:
             raise bad_value(where, "pq_bits", "be 8 in this version", self.pq_bits)
-        validate.integer(where, "pq_dim", self.pq_dim, 0)
-        most = self.max_train_points_per_pq_code
-        validate.integer(where, "max_train_points_per_pq_code", most, 1)
+        keep_integer(self, where, "pq_dim", 0)
+        keep_integer(self, where, "max_train_points_per_pq_code", 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +65,18 @@ class Index(IvfIndex):
     """A built IVF-PQ index: immutable."""
 
     @property
+    def _codebooks(self) -> Any:
+        return cast("PqPayload", self.core.payload).codebooks
+
+    @property
     def pq_dim(self) -> int:
         """Codes per row."""
-        return len(self.pq_centers)
+        return len(self._codebooks)
 
     @property
     def pq_len(self) -> int:
         """Components of a codebook entry."""
-        return int(self.pq_centers.shape[2])
+        return int(self._codebooks.shape[2])
 
     @property
     def pq_bits(self) -> int:
@@ -81,7 +86,7 @@ class Index(IvfIndex):
     @property
     def pq_centers(self) -> Any:
         """Codebooks (pq_dim, 256, pq_len) float32. cuVS stores the last two axes the other way."""
-        return self.core.payload[1]
+        return self._codebooks.copy()
 
     def __repr__(self) -> str:
         return self._describe(f"pq_dim {self.pq_dim}", f"pq_len {self.pq_len}")
@@ -122,6 +127,7 @@ def build(
     Jegou, Douze, Schmid, "Product quantization for nearest neighbor search", PAMI 2011.
     """
     where = "ivf_pq.build"
+    validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
     sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
@@ -148,6 +154,7 @@ def build_precomputed(
     codebooks of residuals. Under cosine both are those of normalised rows.
     """
     where = "ivf_pq.build_precomputed"
+    validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
     given, shift = given_centers(where, centers, rows.dim, index_params.n_lists, how)
@@ -194,11 +201,14 @@ def search(
     -----
     Cost   2 * n_queries * (n_lists + n_probes * n_rows / n_lists) * dim flop, as matrix products,
            and each probed list decoded once a batch.
-    Memory the result and at most search_params.workspace_limit bytes.
+    Memory the result, search_params.workspace_limit bytes, and some 20 MB a thread.
     Order  ids and distances depend on the index and the query alone: not on the batch, the
            threads, or the path that the batch size chooses.
     """
-    return search_ivf("ivf_pq.search", search_params, index, queries, k, neighbors, distances)
+    where = "ivf_pq.search"
+    validate.instance(where, "search_params", search_params, SearchParams)
+    validate.instance(where, "index", index, Index)
+    return search_ivf(where, search_params, index, queries, k, neighbors, distances)
 
 
 def _code_shape(where: str, params: IndexParams, dim: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from gpuann._progress import bar
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.errors import bad_value
+from gpuann.params import keep_integer
 
 INIT_METHODS = ("Random", "KMeansPlusPlus", "Array")
 
@@ -50,13 +51,13 @@ class KMeansParams:
 
     def __post_init__(self) -> None:
         where = "kmeans.KMeansParams"
-        validate.integer(where, "n_clusters", self.n_clusters, 1)
+        keep_integer(self, where, "n_clusters", 1)
         validate.one_of(where, "init_method", self.init_method, INIT_METHODS)
-        validate.integer(where, "max_iter", self.max_iter, 1)
-        validate.number(where, "tol", self.tol, -1e-300, 1.0)
+        keep_integer(self, where, "max_iter", 1)
+        validate.share(where, "tol", self.tol, zero=True)
         if self.max_points_per_cluster is not None:
-            validate.integer(where, "max_points_per_cluster", self.max_points_per_cluster, 1)
-        validate.integer(where, "seed", self.seed, 0)
+            keep_integer(self, where, "max_points_per_cluster", 1)
+        keep_integer(self, where, "seed", 0)
         validate.one_of(where, "metric", self.metric, ("sqeuclidean",))
 
 
@@ -102,6 +103,7 @@ def fit(
            farthest from its centroid (ties: the smaller row), one such row for each.
     """
     where = "kmeans.fit"
+    validate.instance(where, "params", params, KMeansParams)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)
     rows.check()
@@ -111,7 +113,7 @@ def fit(
         )
     start = _given_centroids(where, params, centroids, rows.dim)
     sample = sample_rows(rows.n_rows, _sample_size(params, rows.n_rows), params.seed)
-    x = backend.put(rows.take(sample).astype(np.float32))
+    x = backend.put(rows.take(sample).astype(np.float32, copy=False))
     if start is None:
         start = initial_centers(backend, x, params, progress=progress)
     trained = lloyd(
@@ -236,9 +238,8 @@ def _plus_plus(backend: Backend, x: Array, n: int, seed: int, *, progress: bool)
     chosen = [int(random.integers(len(x)))]
     nearest: arrays.HostArray | None = None
     for _ in bar(range(n - 1), "k-means++", show=progress):
-        last = backend.ops.pairwise(x, x[chosen[-1] : chosen[-1] + 1], "sqeuclidean")
-        dists = np.asarray(last, np.float64)[:, 0]
-        dists[chosen[-1]] = 0
+        _, last = backend.ops.assign(x[None], x[None, chosen[-1] : chosen[-1] + 1])
+        dists = last[0].astype(np.float64)
         nearest = dists if nearest is None else np.minimum(nearest, dists)
         total = np.cumsum(nearest)
         at = int(np.searchsorted(total, random.random() * total[-1], side="right"))

@@ -40,5 +40,5 @@ def reported(metric: Metric, dists: Any) -> Any:
     if metric == "cosine":
         return dists * np.float32(0.5)
     if metric == "inner_product":
-        return -dists
+        return 0 - dists  # not -dists: orthogonal rows give 0.0, not -0.0
     return dists

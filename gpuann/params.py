@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from gpuann import metric, validate
 
 WORKSPACE_LIMIT = 1 << 30
-_LEAST_WORKSPACE = 1 << 27  # the threads' tiles fit
+LEAST_WORKSPACE = 1 << 27
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,22 @@ class IvfIndexParams:
         where = self._where()
         metric.check(where, self.metric)
         for name in ("n_lists", "kmeans_n_iters", "max_train_points_per_cluster"):
-            validate.integer(where, name, getattr(self, name), 1)
-        validate.number(where, "kmeans_trainset_fraction", self.kmeans_trainset_fraction, 0.0, 1.0)
-        validate.integer(where, "seed", self.seed, 0)
+            keep_integer(self, where, name, 1)
+        keep_integer(self, where, "seed", 0)
+        fraction = self.kmeans_trainset_fraction
+        fraction = validate.share(where, "kmeans_trainset_fraction", fraction, zero=False)
+        object.__setattr__(self, "kmeans_trainset_fraction", fraction)
 
     def _where(self) -> str:
         return f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
+
+
+def keep_integer(
+    params: object, where: str, name: str, least: int, most: int | None = None
+) -> None:
+    """Check a field of frozen parameters and keep it as an int: NumPy's small ones overflow."""
+    number = validate.integer(where, name, getattr(params, name), least, most)
+    object.__setattr__(params, name, number)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +63,7 @@ class IvfSearchParams:
     n_probes : int, default 20
         Lists visited per query; more than n_lists means all of them.
     workspace_limit : int, default 1073741824
-        Bytes that a search may take beside its result.
+        Bytes that a search may take beside its result, and some 20 MB a thread.
     """
 
     n_probes: int = 20
@@ -61,5 +71,5 @@ class IvfSearchParams:
 
     def __post_init__(self) -> None:
         where = f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"
-        validate.integer(where, "n_probes", self.n_probes, 1)
-        validate.integer(where, "workspace_limit", self.workspace_limit, _LEAST_WORKSPACE)
+        keep_integer(self, where, "n_probes", 1)
+        keep_integer(self, where, "workspace_limit", LEAST_WORKSPACE)

@@ -11,7 +11,7 @@ from gpuann.arrays import HostArray
 from gpuann.codecs import vectors
 from gpuann.errors import bad_type, bad_value
 
-_CANDIDATES_AT_ONCE = 1 << 18
+_FLOATS_AT_ONCE = 1 << 25  # of candidates' rows: 128 MiB
 
 
 @annotate("refine")
@@ -47,7 +47,7 @@ def refine(
     Notes
     -----
     Cost   n_queries * n_candidates * dim. Only the candidates' rows are read, in ascending order,
-           2^18 candidates at a time.
+           128 MiB of them at a time or those of one query.
     """
     where = "refine"
     how = metrics.check(where, metric)
@@ -56,9 +56,11 @@ def refine(
     validate.matrix(where, "dataset", rows)
     x = arrays.queries(where, queries, rows.shape[1])
     wanted = _candidates(where, candidates, len(x), len(rows))
-    k = wanted.shape[1] if k is None else validate.integer(where, "k", k, 1)
+    k = wanted.shape[1] if k is None else validate.n_results(where, k)
+    arrays.check_output(where, "distances", distances, (len(x), k), np.float32)
+    arrays.check_output(where, "indices", indices, (len(x), k), np.int64)
     dists, ids = np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int64)
-    step = max(1, _CANDIDATES_AT_ONCE // max(1, wanted.shape[1]))
+    step = max(1, _FLOATS_AT_ONCE // max(1, wanted.shape[1] * rows.shape[1]))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
         names = wanted[part]
@@ -66,10 +68,10 @@ def refine(
         present = needed >= 0
         place = (place - np.count_nonzero(~present)).reshape(names.shape)
         picked = np.ascontiguousarray(rows[needed[present]])
-        validate.finite(where, "dataset", picked)
+        validate.finite(where, "dataset", picked, numbers=needed[present])
         picked = backend.put(picked)
         scale = vectors.cosine_scale(backend.xp, picked) if how == "cosine" else None
-        q = vectors.as_float(backend.xp, backend.put(x[part]), how)
+        q = vectors.as_float(backend.xp, backend.put(np.ascontiguousarray(x[part])), how)
         found = backend.ops.refine(
             q,
             picked,
@@ -81,10 +83,7 @@ def refine(
         )
         near = found[0] + ~q.any(axis=1, keepdims=True) if how == "cosine" else found[0]
         dists[part], ids[part] = near, found[1]
-    return (
-        arrays.output(where, "distances", distances, metrics.reported(how, dists)),
-        arrays.output(where, "indices", indices, ids),
-    )
+    return arrays.output(distances, metrics.reported(how, dists)), arrays.output(indices, ids)
 
 
 def _candidates(where: str, given: Any, n_queries: int, n_rows: int) -> HostArray:

@@ -28,20 +28,30 @@ def integer(where: str, name: str, value: Any, least: int, most: int | None = No
     return number
 
 
-def number(where: str, name: str, value: object, low: float, high: float) -> float:
-    """`value` as a float in (low, high]."""
-    if isinstance(value, bool | str) or not isinstance(value, int | float | np.number):
+def n_results(where: str, k: Any) -> int:
+    """`k` as an int, at least 1."""
+    k = integer(where, "k", k, 1)
+    if k >= 1 << 31:
+        raise bad_value(where, "k", f"be at most {(1 << 31) - 1}", k)
+    return k
+
+
+def share(where: str, name: str, value: object, *, zero: bool) -> float:
+    """`value` as a float in [0, 1], or in (0, 1] unless `zero` is allowed."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise bad_type(where, name, "be a number", repr(value))
-    if not low < float(value) <= high:
-        raise bad_value(where, name, f"be above {low:g} and at most {high:g}", value)
+    if not 0 <= float(value) <= 1 or (value == 0 and not zero):
+        low = "at least 0" if zero else "above 0"
+        raise bad_value(where, name, f"be {low} and at most 1", value)
     return float(value)
 
 
-def flag(where: str, name: str, value: object) -> bool:
-    """`value` if it is a bool."""
-    if not isinstance(value, bool | np.bool_):
-        raise bad_type(where, name, "be True or False", repr(value))
-    return bool(value)
+def instance(where: str, name: str, value: object, kind: type) -> None:
+    """Raise unless `value` is one of `kind`."""
+    if not isinstance(value, kind):
+        of = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+        got = f"{type(value).__module__.rpartition('.')[2]}.{type(value).__name__}"
+        raise bad_type(where, name, f"be {of}", got)
 
 
 def one_of(where: str, name: str, value: object, allowed: tuple[str, ...]) -> str:
@@ -69,8 +79,11 @@ def matrix(where: str, name: str, array: Any, dim: int | None = None) -> None:
         )
 
 
-def finite(where: str, name: str, rows: Any, first_row: int = 0) -> None:
-    """Raise at the first row (n, dim) of host data that has NaN, inf or a huge value."""
+def finite(where: str, name: str, rows: Any, first_row: int = 0, numbers: Any = None) -> None:
+    """Raise at the first row (n, dim) of host data that has NaN, inf or a huge value.
+
+    The error counts rows from `first_row`, or names them by `numbers` (n,).
+    """
     if rows.dtype.kind != "f" or rows.size == 0:
         return
     low, high = float(rows.min()), float(rows.max())  # NaN spreads to both
@@ -78,11 +91,12 @@ def finite(where: str, name: str, rows: Any, first_row: int = 0) -> None:
         return
     bad = ~(np.abs(rows.astype(np.float32)) <= LARGEST)
     row, column = (int(i) for i in np.argwhere(bad)[0])
+    place = first_row + row if numbers is None else int(numbers[row])
     raise ValueError(
         message(
             where,
             name,
             f"be finite and at most {LARGEST:.3g} in magnitude",
-            f"{rows[row, column]} in row {first_row + row}, column {column}",
+            f"{rows[row, column]} in row {place}, column {column}",
         )
     )

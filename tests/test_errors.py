@@ -25,6 +25,12 @@ def rows(**changes):
     return out.astype(changes.get("dtype", np.float32))
 
 
+def used_up():
+    """A function that returns the same iterator twice."""
+    chunks = iter([ROWS[:30], ROWS[30:]])
+    return lambda: chunks
+
+
 SEARCH = ivf_pq.SearchParams()
 
 CASES = {
@@ -200,7 +206,7 @@ CASES = {
         "ivf_pq.search: queries must have shape (n, 8), got (10, 128)",
     ),
     "one query": (
-        lambda: ivf_flat.search(SEARCH, FLAT, ROWS[0], 5),
+        lambda: ivf_flat.search(ivf_flat.SearchParams(), FLAT, ROWS[0], 5),
         ValueError,
         (
             "ivf_flat.search: queries must have shape (n, 8), got (8,); pass "
@@ -302,6 +308,72 @@ CASES = {
         ValueError,
         "kmeans.KMeansParams: metric must be one of sqeuclidean, got 'cosine'",
     ),
+    # things of the wrong kind
+    "params of another": (
+        lambda: ivf_pq.build(ivf_flat.IndexParams(), ROWS),
+        TypeError,
+        "ivf_pq.build: index_params must be ivf_pq.IndexParams, got ivf_flat.IndexParams",
+    ),
+    "swapped": (
+        lambda: ivf_flat.search(FLAT, ivf_flat.SearchParams(), ROWS, 5),
+        TypeError,
+        "ivf_flat.search: search_params must be ivf_flat.SearchParams, got ivf_flat.Index",
+    ),
+    "another index": (
+        lambda: ivf_pq.search(SEARCH, FLAT, ROWS, 5),
+        TypeError,
+        "ivf_pq.search: index must be ivf_pq.Index, got ivf_flat.Index",
+    ),
+    "no index": (
+        lambda: brute_force.search(ROWS, ROWS, 5),
+        TypeError,
+        "brute_force.search: index must be brute_force.Index, got numpy.ndarray",
+    ),
+    "no params": (
+        lambda: kmeans.fit(None, ROWS),
+        TypeError,
+        "kmeans.fit: params must be kmeans.KMeansParams, got builtins.NoneType",
+    ),
+    "huge k": (
+        lambda: brute_force.search(EXACT, ROWS, 2**62),
+        ValueError,
+        "brute_force.search: k must be at most 2147483647, got 4611686018427387904",
+    ),
+    "workspace of brute force": (
+        lambda: brute_force.search(EXACT, ROWS, 5, workspace_limit=-5),
+        ValueError,
+        "brute_force.search: workspace_limit must be at least 134217728, got -5",
+    ),
+    "threads float": (
+        lambda: gpuann.set_num_threads(2.5),
+        TypeError,
+        "gpuann.set_num_threads: n must be an integer, got 2.5",
+    ),
+    "masked": (
+        lambda: brute_force.build(np.ma.masked_array(ROWS, ROWS > 0)),
+        TypeError,
+        "dataset must be an array without a mask, got a masked array",
+    ),
+    "ragged": (
+        lambda: brute_force.build([[1.0, 2.0], [3.0]]),
+        ValueError,
+        "dataset must have rows of one length, got a ragged list",
+    ),
+    "read-only ids": (
+        lambda: brute_force.search(EXACT, ROWS, 5, np.broadcast_to(np.int64(0), (60, 5))),
+        ValueError,
+        "neighbors must be writeable, got a read-only array",
+    ),
+    "used up": (
+        lambda: ivf_flat.build(ivf_flat.IndexParams(n_lists=2), used_up()),
+        ValueError,
+        "dataset must give the same 60 rows each time it is read, got 0 rows; a function must",
+    ),
+    "refine NaN far in": (
+        lambda: gpuann.refine(rows(at=(44, 4), value=np.nan), ROWS[:1], [[3, 44]]),
+        ValueError,
+        "got nan in row 44, column 4",
+    ),
     # devices
     "cuda": (
         lambda: ivf_pq.build(params(), ROWS, device="cuda"),
@@ -348,3 +420,18 @@ def test_parameters_are_frozen_and_readable():
 def test_numpy_integers_are_integers(number):
     assert ivf_flat.IndexParams(n_lists=number).n_lists == 4
     assert brute_force.search(EXACT, ROWS, number)[1].shape == (60, 4)
+
+
+def test_nothing_is_written_before_all_outputs_are_checked():
+    distances = np.full((60, 5), 7, np.float32)
+    with pytest.raises(TypeError, match="neighbors must be int64"):
+        brute_force.search(EXACT, ROWS, 5, np.empty((60, 5), np.int32), distances)
+    assert (distances == 7).all()
+
+
+@pytest.mark.parametrize("small", [np.int16(200), np.uint8(200)])
+def test_small_numpy_integers_do_not_overflow(small):
+    rows = np.random.default_rng(1).standard_normal((400, 4), dtype=np.float32)
+    index = ivf_flat.build(ivf_flat.IndexParams(n_lists=small, kmeans_n_iters=np.uint8(2)), rows)
+    found = ivf_flat.search(ivf_flat.SearchParams(n_probes=np.uint8(255)), index, rows, 1)
+    assert (found[1][:, 0] == np.arange(400)).all()

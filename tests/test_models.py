@@ -189,3 +189,50 @@ def test_far_centers_come_back_in_the_data_coordinates():
     assert index.core.coarse.shift is not None
     nearest = kmeans.predict(kmeans.KMeansParams(), ROWS + np.float32(1000), index.centers)[0]
     assert_same(np.bincount(nearest, minlength=16), index.list_sizes)
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("scale", [1e-24, 1e-12, 1e6])
+def test_inner_product_of_tiny_and_large_queries(kind, scale):
+    rows = (ROWS[:1] + np.float32(1e-3) * ROWS).astype(np.float32)
+    queries = (QUERIES * np.float32(scale)).astype(np.float32)
+    index = models.build(kind, rows, "inner_product", n_lists=8)
+    want = models.search(index, queries, 10, n_probes=8)
+    one = [models.search(index, q[None], 10, n_probes=8) for q in queries]
+    assert_same(np.concatenate([o[1] for o in one]), want[1])
+    if kind != "ivf_pq":
+        products = queries.astype(np.float64) @ rows.astype(np.float64).T
+        order = np.argsort(-products.astype(np.float32), axis=1, kind="stable")[:, :10]
+        assert_same(want[1], order)
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_cosine_of_subnormal_rows_and_queries(kind):
+    rows = ROWS[:300].copy()
+    rows[7] = 0
+    rows[7, 0] = 1e-40
+    queries = np.concatenate([QUERIES, rows[7:8]])
+    index = models.build(kind, rows, "cosine", n_lists=4)
+    dists, ids = models.search(index, queries, 5, n_probes=4)
+    assert np.isfinite(dists).all()
+    assert (ids >= 0).all()
+    plain = models.search(models.build(kind, ROWS[:300], "cosine", n_lists=4), QUERIES, 5, 4)
+    if kind == "brute_force":
+        same = (plain[1] != 7).all(axis=1)
+        assert_same(ids[:-1][same], plain[1][same])
+    again = gpuann.refine(rows, queries, ids, 5, "cosine")
+    assert np.isfinite(again[0]).all()
+
+
+def test_orthogonal_rows_have_product_zero():
+    rows = np.eye(4, dtype=np.float32)
+    dists, _ = brute_force.search(brute_force.build(rows, "inner_product"), rows[:1], 4)
+    assert not np.signbit(dists).any()
+
+
+def test_codebooks_cannot_be_changed_from_outside():
+    index = models.build("ivf_pq", ROWS, pq_dim=10)
+    want = models.search(index, QUERIES, 5)
+    index.pq_centers[:] = 0
+    index.centers[:] = 0
+    assert_same(models.search(index, QUERIES, 5)[1], want[1])

@@ -197,3 +197,45 @@ def test_any_norm(rng, monkeypatch, path, scale):
     probes = scan_cases.probes(rng, 10, n_lists, n_lists)
     got = scan(case, queries, probes, 5)
     assert_knn(got, case.truth(queries, probes, 6), rtol=1e-6, atol=1e-44)
+
+
+def test_one_long_list_among_short_ones_is_not_kept_whole(rng, monkeypatch):
+    """The path that keeps every score makes room for the longest row of lists, so that counts."""
+    kept = []
+    monkeypatch.setattr(MODULE._dense, "scan_few", lambda *a: kept.append(a))
+    offsets = np.concatenate([[0], np.cumsum([9000, *[1] * 999])])
+    case = scan_cases.flat(
+        rng, strategies.real, n_rows=9999, n_lists=1, dim=3, metric="sqeuclidean"
+    )
+    radius = np.full(1000, case.lists.radius[0])
+    lists = case.lists._replace(offsets=offsets, radius=radius)
+    probes = rng.integers(0, 1000, (600, 1)).astype(np.int32)
+    queries = strategies.real(rng, 600, 3)
+    probes[:5] = 0
+    got = scan_lists(queries, None, case.payload, lists, probes, 3, "sqeuclidean")
+    assert not kept
+    assert (got[1][5:, 1:][probes[5:, 0] > 0] == -1).all()
+
+
+def test_long_lists_are_decoded_in_pieces(rng, monkeypatch):
+    case = scan_cases.pq(
+        rng, strategies.real, n_rows=500, n_lists=3, pq_dim=4, pq_len=2, metric="sqeuclidean"
+    )
+    queries, probes = strategies.real(rng, 9, 8), scan_cases.probes(rng, 9, 3, 2)
+    want = scan(case, queries, probes, 7)
+    monkeypatch.setattr(MODULE._dense, "_ROWS_AT_ONCE", 11)
+    assert_same_knn(scan(case, queries, probes, 7), want)
+
+
+def test_pass_one_is_cut_into_tiles(rng, monkeypatch):
+    case = scan_cases.flat(
+        rng, strategies.lattice, n_rows=900, n_lists=2, dim=5, metric="sqeuclidean"
+    )
+    queries, probes = strategies.lattice(rng, 40, 5), scan_cases.probes(rng, 40, 2, 2)
+    want_dists, want_ids = case.truth(queries, probes, 150)
+    force(monkeypatch, "tiled")
+    monkeypatch.setattr(_tiled, "ROW_BUDGET", 600)
+    monkeypatch.setattr(_tiled, "BUDGET_SHARE", 1)
+    dists, ids = scan(case, queries, probes, 150)
+    assert_same(ids, want_ids)
+    assert_same(dists, want_dists.astype(np.float32))

@@ -61,3 +61,8 @@ def test_merge_is_associative_and_commutative(rng):
     left = merge_topk(np.stack([both[0], dists[2]]), np.stack([both[1], ids[2]]), 6)
     assert_same_knn(left, merge_topk(dists, ids, 6))
     assert_same_knn(merge_topk(dists[::-1], ids[::-1], 6), merge_topk(dists, ids, 6))
+
+
+def test_missing_entries_do_not_count_for_the_bound():
+    got = select_k(np.array([[0.0, 1.0, 2.0]], np.float32), np.array([[-1, 5, 6]]), 1)
+    assert got[1].tolist() == [[5]]

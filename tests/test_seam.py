@@ -17,18 +17,19 @@ OPERATIONS = [name for name in vars(seam.Ops) if not name.startswith("_")]
 LEVELS = [
     {"errors", "metric", "_nvtx", "_progress", "_version"},
     {"validate"},
+    {"params"},
     {"cuda"},
     {"arrays"},
     {"backends"},
     {"kmeans", "lists"},
     {"codecs", "rerank"},
     {"plan", "ivf"},
-    {"params", "index"},
+    {"index"},
     {"brute_force", "ivf_flat", "ivf_pq"},
     {"cli", "demo"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("plan", "ivf"), ("params", "index"), ("demo", "cli")]
+WITHIN = [("errors", "metric"), ("plan", "ivf"), ("demo", "cli")]
 WITHIN += [("lists", "kmeans"), ("codecs", "rerank")]
 
 

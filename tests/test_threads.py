@@ -1,7 +1,10 @@
 """Threads: BLAS is held to one while any search runs, and given back after the last."""
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import models
 import numpy as np
@@ -118,3 +121,44 @@ def test_search_in_a_forked_child():
         )
         os._exit(0 if same else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_search_while_the_interpreter_shuts_down():
+    code = (
+        "import atexit, numpy as np\n"
+        "from gpuann import brute_force\n"
+        "rows = np.random.default_rng(0).standard_normal((5000, 8), dtype=np.float32)\n"
+        "index = brute_force.build(rows)\n"
+        "brute_force.search(index, rows, 3)\n"
+        "atexit.register(lambda: print(brute_force.search(index, rows, 3)[1][:4, 0]))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(gpuann.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[0 1 2 3]"
+    assert done.stderr == ""
+
+
+def test_a_short_run_does_not_wait_for_long_ones(threads):
+    threads(2)
+    release, busy = threading.Event(), threading.Barrier(3)
+
+    def hold(i):
+        busy.wait()
+        release.wait()
+
+    # two runs of two items fill the pool and their own threads until released
+    long = threading.Thread(target=lambda: _threads.run(hold, range(2)))
+    long.start()
+    busy.wait()
+    others = threading.Thread(target=lambda: _threads.run(lambda i: release.wait(), range(2)))
+    others.start()
+    short = threading.Thread(target=lambda: _threads.run(lambda i: i, range(4)))
+    short.start()
+    short.join(timeout=20)
+    waited = short.is_alive()
+    release.set()
+    for thread in (long, others, short):
+        thread.join()
+    assert not waited

@@ -46,7 +46,7 @@ def choose(where: str, device: str | None = None) -> Backend:
         missing = _why_no_cuda()
         device, reason = ("cpu", missing) if missing else ("cuda", "a CUDA device was found")
     if device == "cpu":
-        return Backend("cpu", reason, numpy_ops, np, lut_pairs_per_list=0.05)
+        return Backend("cpu", reason, numpy_ops, np, lut_pairs_per_list=0.1)
     kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
         raise bad_value(where, "device", 'be "cpu", "cuda" or "cuda:N"', repr(device))

@@ -41,6 +41,7 @@ class FlatCodec:
         if self.metric == "inner_product":
             return xp.zeros_like(reach), reach
         norms = vectors.square_norms(xp, x)
-        if payload.scale is not None:
-            norms += scale == 0  # a zero row counts as a unit vector orthogonal to every query
+        if payload.scale is not None:  # a zero row counts as a unit vector orthogonal to all
+            norms += scale == 0
+            reach += scale == 0
         return norms.astype(xp.float32), reach

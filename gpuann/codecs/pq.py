@@ -15,6 +15,7 @@ from gpuann.codecs import vectors
 from gpuann.metric import Metric
 
 PQ_BOOK_SIZE = 256
+_ROWS_AT_ONCE = 512  # that stay in cache while they are cut into pieces
 
 
 def default_pq_dim(dim: int) -> int:
@@ -38,7 +39,11 @@ def pad(xp: Any, x: Array, width: int) -> Array:
 
 def pieces(xp: Any, x: Array, pq_dim: int) -> Array:
     """Rows (n, pq_dim * pq_len) -> sub-vectors (pq_dim, n, pq_len), C-contiguous."""
-    return xp.ascontiguousarray(x.reshape(len(x), pq_dim, -1).transpose(1, 0, 2))
+    out = xp.empty((pq_dim, len(x), x.shape[1] // pq_dim), x.dtype)
+    for at in range(0, len(x), _ROWS_AT_ONCE):
+        part = x[at : at + _ROWS_AT_ONCE]
+        out[:, at : at + len(part)] = part.reshape(len(part), pq_dim, -1).transpose(1, 0, 2)
+    return out
 
 
 def train(

@@ -10,6 +10,7 @@ from gpuann.metric import Metric
 # The expanded form |q|^2 + |v|^2 - 2 q.v loses log2(|mean|^2 / spread) bits; up to here that is
 # less than it costs to move every row.
 _FAR = 8.0
+_ROWS_AT_ONCE = 1 << 14  # in float64
 _ROUND_UP = np.float32(1 + 2**-20)  # lengths are upper bounds also after rounding
 
 
@@ -24,9 +25,13 @@ def lengths(xp: Any, x: Array) -> Array:
 
 
 def cosine_scale(xp: Any, rows: Array) -> Array:
-    """1 / |row|, 0 for a zero row: rows (n, dim) any dtype -> (n,) float32."""
-    norm = xp.sqrt(square_norms(xp, rows.astype(xp.float32)))
-    return xp.where(norm > 0, 1 / xp.where(norm > 0, norm, 1), 0).astype(xp.float32)
+    """1 / |row|, 0 for a row without direction: rows (n, dim) any dtype -> (n,) float32.
+
+    A length under 2^-126 has no float32 inverse: such a row counts as zero.
+    """
+    norm = xp.sqrt(square_norms(xp, rows.astype(xp.float32, copy=False)))
+    has = norm >= 2.0**-126
+    return xp.where(has, 1 / xp.where(has, norm, 1), 0).astype(xp.float32)
 
 
 def as_float(xp: Any, rows: Array, metric: Metric) -> Array:
@@ -45,7 +50,9 @@ def choose_shift(sample: Array, metric: Metric) -> Array | None:
     if metric == "inner_product":
         return None
     mean = sample.mean(axis=0, dtype=np.float64)
-    spread = square_norms(np, sample).mean() - mean @ mean
+    parts = range(0, len(sample), _ROWS_AT_ONCE)
+    square = sum(float(square_norms(np, sample[at : at + _ROWS_AT_ONCE]).sum()) for at in parts)
+    spread = square / len(sample) - mean @ mean
     if mean @ mean <= _FAR * max(float(spread), 0.0):
         return None
     return mean.astype(np.float32)

@@ -59,37 +59,36 @@ def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
     spare = np.append(query, 0)  # a row more, so that every list has an even number at hand
     scaled = batch.scaled.take(spare, axis=0)[:, :-1]
     row_of, column = query.tolist(), begin[query, probe].tolist()
-    offsets, pairs = batch.lists.offsets.tolist(), batch.offsets.tolist()
+    starts, stops = batch.lists.offsets[:-1], batch.lists.offsets[1:]
+    busy = np.flatnonzero((stops > starts) & (batch.offsets[1:] > batch.offsets[:-1]))
+    start, stop = starts.take(busy).tolist(), stops.take(busy).tolist()
+    first, last = batch.offsets.take(busy).tolist(), batch.offsets.take(busy + 1).tolist()
 
-    def some(lists: range) -> None:
-        origin = offsets[lists.start]
-        rows = _tiles.rows(batch.payload, origin, offsets[lists.stop])
-        for l in lists:
-            n = offsets[l + 1] - offsets[l]
-            mine = rows[offsets[l] - origin : offsets[l + 1] - origin]
-            first, last = pairs[l], pairs[l + 1]
-            even = first + (last - first + 1) // 2 * 2
-            block = _threads.scratch("block", (even - first, n), np.float32)
-            _batch.product(scaled[first:even], mine, block)
-            for i in range(first, last):
-                scores[row_of[i], column[i] : column[i] + n] = block[i - first]
+    def some(run: range) -> None:
+        """Some busy lists that lie side by side, decoded together; a long list in pieces."""
+        begin, end = start[run.start], stop[run.stop - 1]
+        for origin in range(begin, end, _ROWS_AT_ONCE):
+            rows = _tiles.rows(batch.payload, origin, min(origin + _ROWS_AT_ONCE, end))
+            for l in run:
+                from_row = max(start[l], origin)
+                mine = rows[from_row - origin : stop[l] - origin]
+                even = first[l] + (last[l] - first[l] + 1) // 2 * 2
+                block = _threads.scratch("block", (even - first[l], len(mine)), np.float32)
+                _batch.product(scaled[first[l] : even], mine, block)
+                for i in range(first[l], last[l]):
+                    at = column[i] + from_row - start[l]
+                    scores[row_of[i], at : at + len(mine)] = block[i - first[l]]
 
-    sizes, probed = np.diff(batch.lists.offsets), np.diff(batch.offsets)
     # one query a list, whole rows: products of a few us, which threads would only wait for
-    alone = isinstance(batch.payload, FlatPayload) and 2 * np.count_nonzero(probed) > len(query)
-    _threads.run(some, _neighbours(sizes, probed), at_most=1 if alone else None)
+    alone = isinstance(batch.payload, FlatPayload) and 2 * len(busy) > len(query)
+    _threads.run(some, _side_by_side(start, stop), at_most=1 if alone else None)
 
 
-def _neighbours(sizes: Array, probed: Array) -> list[range]:
-    """Runs of probed lists that lie side by side, of about _ROWS_AT_ONCE rows."""
-    runs: list[range] = []
-    busy = np.flatnonzero(sizes * probed).tolist()
-    n_rows = 0
-    for l in busy:
-        if runs and runs[-1].stop == l and n_rows + sizes[l] <= _ROWS_AT_ONCE:
-            runs[-1] = range(runs[-1].start, l + 1)
-            n_rows += int(sizes[l])
-        else:
-            runs.append(range(l, l + 1))
-            n_rows = int(sizes[l])
-    return runs
+def _side_by_side(start: list[int], stop: list[int]) -> list[range]:
+    """Runs of lists without a gap between them: one list, or up to _ROWS_AT_ONCE rows."""
+    runs, begin = [], 0
+    for l in range(1, len(start) + 1):
+        if l == len(start) or start[l] > stop[l - 1] or stop[l] - start[begin] > _ROWS_AT_ONCE:
+            runs.append(range(begin, l))
+            begin = l
+    return runs if start else []

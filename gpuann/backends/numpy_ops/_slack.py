@@ -27,7 +27,9 @@ def slack(queries: Array, lists: Lists, probes: Array, metric: ScanMetric) -> Ar
     queries (Q, D) float32 as scanned (shifted); probes (Q, P).
     """
     dim = queries.shape[1]
-    norm = np.sqrt(np.einsum("qd,qd->q", queries, queries, dtype=np.float64))
+    square = np.einsum("qd,qd->q", queries, queries).astype(np.float64)
+    # at least |q|: what float32 sums lose to rounding, and to underflow below 2^-63
+    norm = np.sqrt(square * (1 + 2 * dim * _UNIT) + dim * 2.0**-126)
     radius = lists.radius.take(probes).max(axis=1, initial=0).astype(np.float64)
     size = 2 * norm * radius if metric == "inner_product" else (norm + radius) ** 2
     return rounding(dim, size)

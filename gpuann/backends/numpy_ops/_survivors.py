@@ -128,8 +128,10 @@ def finish(
 
     All survivors must belong to the range.
     """
-    rest, _ = tighten(survivors, wanted.k, wanted.slack)
-    local = rest.query - queries.start
+    part = slice(queries.start, queries.stop)
+    local = survivors.query - queries.start
+    rest, _ = tighten(survivors._replace(query=local), wanted.k, wanted.slack[part])
+    local, rest = rest.query, rest._replace(query=rest.query + queries.start)
     if wanted.rescore:
         dists = scorer.distances(rest)
     else:

@@ -19,15 +19,19 @@ import numpy as np
 import numpy.typing as npt
 import threadpoolctl
 
+from gpuann import validate
 from gpuann.errors import bad_value
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+_LARGEST_KEPT = 1 << 21  # items of a scratch buffer, at most 16 MiB
+
+
 def _default_threads() -> int:
     text = os.environ.get("GPUANN_NUM_THREADS")
-    if text is None:
+    if not text:
         if hasattr(os, "sched_getaffinity"):
             return len(os.sched_getaffinity(0))
         return os.cpu_count() or 1
@@ -116,8 +120,8 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int | None) -> None:
     """Use `n` threads from now on; None goes back to GPUANN_NUM_THREADS or every core."""
-    if n is not None and n < 1:
-        raise bad_value("gpuann.set_num_threads", "n", "be at least 1", n)
+    if n is not None:
+        n = validate.integer("gpuann.set_num_threads", "n", n, 1)
     with _state.lock:
         _state.n_threads = n
         if _state.pool is not None:
@@ -172,26 +176,35 @@ def run(
             drain()
 
     helpers = min(get_num_threads(), len(items), at_most or len(items)) - 1
+    futures: list[Future[None]] = []
     with single_thread_blas():
-        futures = [_submit(help_out) for _ in range(helpers)]
         try:
+            for _ in range(helpers):
+                if (future := _submit(help_out)) is not None:
+                    futures.append(future)
             drain()
         except BaseException:
             stop.set()
             raise
         finally:
-            failures = [f.exception() for f in futures]
+            # helpers that did not start have nothing left to do: do not wait for their turn
+            started = [f for f in futures if not f.cancel()]
+            failures = [f.exception() for f in started]
     for failure in failures:
         if failure is not None:
             raise failure
     return results
 
 
-def _submit(work: Callable[[], None]) -> "Future[None]":
+def _submit(work: Callable[[], None]) -> "Future[None] | None":
+    """Hand work to the pool; None when the interpreter is shutting down and takes no more."""
     with _state.lock:
         if _state.pool is None:
             _state.pool = ThreadPoolExecutor(get_num_threads(), thread_name_prefix="gpuann")
-        return _state.pool.submit(work)
+        try:
+            return _state.pool.submit(work)
+        except RuntimeError:
+            return None
 
 
 def scratch(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -200,6 +213,8 @@ def scratch(name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDAr
     Fresh megabyte arrays cost a page fault per 4 KiB, as much as the product that fills them.
     """
     size = math.prod(shape)
+    if size > _LARGEST_KEPT:  # a thread would hold it for as long as it lives
+        return np.empty(shape, dtype)
     buffers: dict[str, npt.NDArray[Any]] = _scratch.__dict__
     have = buffers.get(name)
     if have is None or have.dtype != dtype or have.size < size:

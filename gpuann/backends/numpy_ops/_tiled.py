@@ -72,12 +72,15 @@ def _epochs(batch: Batch) -> Iterator[list[_Item]]:
 
 def _cut(batch: Batch, l: int, start: int, stop: int, pairs: Array) -> Iterator[_Item]:
     """Rows [start, stop) of one list with all its pairs, in tiles of about equal size."""
-    most = max(64, min(MAX_TILE_ROWS, TILE_FLOATS // batch.scaled.shape[1]))
-    rows = _even(stop - start, most)
+    rows = _even(stop - start, _most_rows(batch))
     step = _even(len(pairs), max(64, TILE_PAIRS // rows))
     for row in range(start, stop, rows):
         for pair in range(0, len(pairs), step):
             yield _Item(l, row, min(row + rows, stop), pairs[pair : pair + step])
+
+
+def _most_rows(batch: Batch) -> int:
+    return max(64, min(MAX_TILE_ROWS, TILE_FLOATS // batch.scaled.shape[1]))
 
 
 def _even(n: int, most: int) -> int:
@@ -113,7 +116,8 @@ def _first_bound(batch: Batch, k: int) -> Array:
         padded = -(-(item.stop - item.start) // size) * size
         scores = _batch.multiply(batch, item.start, item.stop, query, padded)
         best = _minima.group_minima(scores, size) + batch.terms.take(item.pairs)[:, None]
-        at = slots.take(item.pairs)[:, None] + np.arange(best.shape[1])
+        skipped = (item.start - int(batch.lists.offsets[item.list])) // size
+        at = slots.take(item.pairs)[:, None] + np.arange(skipped, skipped + best.shape[1])
         minima[query[:, None], at] = best
 
     _threads.run(reduce, list(_nearest(batch, taken.reshape(-1), budget)))
@@ -129,6 +133,9 @@ def _nearest(batch: Batch, taken: Array, budget: int) -> Iterator[_Item]:
         l = int(list_of[begin])
         first = int(batch.lists.offsets[l])
         stop = min(int(batch.lists.offsets[l + 1]), first + budget)
-        step = max(64, TILE_PAIRS // (stop - first))
-        for at in range(begin, end, step):
-            yield _Item(l, first, stop, pairs[at : min(at + step, end)])
+        # a multiple of 8 rows, so that groups do not cross tiles
+        rows = -(-_even(stop - first, _most_rows(batch)) // 8) * 8
+        step = max(64, TILE_PAIRS // rows)
+        for row in range(first, stop, rows):
+            for at in range(begin, end, step):
+                yield _Item(l, row, min(row + rows, stop), pairs[at : min(at + step, end)])

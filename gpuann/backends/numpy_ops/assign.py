@@ -88,7 +88,10 @@ def _nearest(problem: _Problem, x: Array) -> tuple[Array, Array]:
     ceiling = best + problem.error.take(label) + 4 * rounding(dim, _square_norms(moved[:, :-1]))
     unsure = np.flatnonzero(second <= ceiling)
     if len(unsure):
-        label[unsure] = _settle(problem, x[unsure], moved[unsure], ceiling[unsure])
+        step = max(1, TILE_PAIRS // problem.table.shape[1])
+        for at in range(0, len(unsure), step):
+            few = unsure[at : at + step]
+            label[few] = _settle(problem, x[few], moved[few], ceiling[few])
     return label, _canonical.chunked(problem.centers, label, x)
 
 

@@ -13,10 +13,8 @@ def build_lut(queries: Array, codebooks: Array, dtype: npt.DTypeLike = np.float3
 
     Cost: 2 Q D J flop; memory Q M J entries.
     """
-    pq_dim, pq_book_size, pq_len = codebooks.shape
+    pq_dim, _, pq_len = codebooks.shape
     parts = queries.reshape(len(queries), pq_dim, pq_len)
-    lut = np.empty((len(queries), pq_dim, pq_book_size), dtype)
     with _threads.single_thread_blas():
-        for m in range(pq_dim):
-            lut[:, m] = parts[:, m] @ codebooks[m].T
-    return lut
+        lut = np.matmul(parts.transpose(1, 0, 2), codebooks.transpose(0, 2, 1))
+    return np.ascontiguousarray(lut.transpose(1, 0, 2), dtype)

@@ -22,7 +22,7 @@ def refine(
 
     Cost: Q R D; rows are picked a few thousand at a time, so `vectors` may be memory-mapped.
     """
-    payload = FlatPayload(vectors, scale, np.zeros(0, np.float32))
+    payload = FlatPayload(vectors, scale, None)
     query, _ = np.nonzero(candidates >= 0)
     row = candidates[candidates >= 0]
     _, once = np.unique(query * len(vectors) + row, return_index=True)

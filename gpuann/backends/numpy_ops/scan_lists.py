@@ -20,7 +20,7 @@ from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.metric import ScanMetric
 
 ONE_LIST_ROWS = 1 << 13  # a single list up to this long is seen whole by each tile of queries
-SMALL = 1 << 22  # scores in all up to which every one is kept: 16 MiB
+SMALL = 1 << 22  # scores up to which every one is kept, floats of what is held for them: 16 MiB
 FEW_PER_LIST = 16  # ... if the mean list has no more queries than this
 
 
@@ -43,9 +43,11 @@ def scan_lists(
     slack = _slack.slack(moved, lists, probes, metric)
     batch = _batch.make(moved, terms, payload, lists, probes, metric, keep)
     scorer, wanted = Scorer(payload, queries, lists.ids, metric), Wanted(k, slack, limit, rescore)
-    sizes, probed = np.diff(lists.offsets), np.diff(batch.offsets)
-    if len(sizes) == 1 and sizes[0] <= ONE_LIST_ROWS:
+    sizes, width = np.diff(lists.offsets), batch.scaled.shape[1]
+    if len(sizes) == 1 and sizes[0] <= ONE_LIST_ROWS and sizes[0] * width <= SMALL:
         return _dense.scan_one_list(batch, scorer, wanted)
-    if sizes @ probed <= SMALL and probes.size <= FEW_PER_LIST * len(sizes):
-        return _dense.scan_few(batch, scorer, wanted)
+    if probes.size * width <= SMALL and probes.size <= FEW_PER_LIST * len(sizes):
+        longest = int(sizes[probes].sum(axis=1).max(initial=0))
+        if len(queries) * longest <= SMALL:
+            return _dense.scan_few(batch, scorer, wanted)
     return _tiled.scan_tiled(batch, scorer, wanted)

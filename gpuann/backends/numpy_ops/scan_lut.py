@@ -18,7 +18,8 @@ from gpuann.backends.seam import Array, Lists, PqPayload
 from gpuann.metric import ScanMetric
 
 _ROWS_AT_ONCE = 2048  # table entries of so many rows stay in L2
-_QUERIES_AT_ONCE = 32  # whose codes and scores are held at a time
+_QUERIES_AT_ONCE = 32  # whose codes and scores are held at a time ...
+_SCORES_AT_ONCE = 1 << 22  # ... and the scores of those at most, or one query's
 _HALF_UNIT = 2.0**-11  # rounding error of a float16, relative
 _HALF_TINY = 2.0**-24  # and absolute, where it is subnormal
 
@@ -44,8 +45,10 @@ def scan_lut(
     wanted = Wanted(k, slack, limit, rescore=True)
     scorer = Scorer(payload, queries, lists.ids, metric)
     dists, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), _QUERIES_AT_ONCE):
-        these = range(start, min(start + _QUERIES_AT_ONCE, len(queries)))
+    longest = int(np.diff(lists.offsets)[probes].sum(axis=1).max(initial=1))
+    step = max(1, min(_QUERIES_AT_ONCE, _SCORES_AT_ONCE // longest))
+    for start in range(0, len(queries), step):
+        these = range(start, min(start + step, len(queries)))
         scores, begin = _select.row_matrix(batch, these)
         _look_up(lut, batch, payload, these, scores)
         part = slice(these.start, these.stop)

@@ -12,16 +12,12 @@ def select_k(dists: Array, ids: Array | None, k: int) -> tuple[Array, Array]:
     Cost: one partial sort of the row, one sort of what ties with the k-th.
     """
     n_rows, n = dists.shape
-    comparable = np.where(np.isnan(dists), np.float32(np.inf), dists)
+    candidate = ~np.isnan(dists)
+    if ids is not None:
+        candidate &= ids >= 0
     if n > k:
-        bound = np.partition(comparable, k - 1, axis=1)[:, k - 1 : k]
-        candidate = comparable <= bound
-    else:
-        candidate = np.ones(dists.shape, bool)
-    if ids is None:
-        candidate &= ~np.isnan(dists)
-    else:
-        candidate &= ~np.isnan(dists) & (ids >= 0)
+        comparable = np.where(candidate, dists, np.float32(np.inf))
+        candidate &= comparable <= np.partition(comparable, k - 1, axis=1)[:, k - 1 : k]
     at = np.flatnonzero(candidate)
     row, column = np.divmod(at, max(n, 1))
     name = column if ids is None else ids.reshape(-1).take(at)
