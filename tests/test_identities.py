@@ -113,9 +113,8 @@ def test_data_far_from_the_origin(kind):
     want = models.search(models.build(kind, near), QUERIES, 10)
     got = models.search(models.build(kind, far), QUERIES + np.float32(100), 10)
     same = (got[1] == want[1]).mean()
-    # the offset rounds the rows themselves to 2^-17: brute force keeps all but near ties, PQ trains
-    # on slightly other rows
-    assert same > (0.6 if kind == "ivf_pq" else 0.995)
+    # the offset rounds the rows themselves to 2^-17, so near ties may swap; measured 1.0 for each
+    assert same >= 0.98
     if kind != "ivf_pq":
         assert_close(got[0], want[0], rtol=2e-4, atol=1e-3)
 

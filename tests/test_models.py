@@ -123,8 +123,7 @@ def test_pq_with_refine_finds_the_truth(metric):
     ids = models.search(index, QUERIES, 60, n_probes=16)[1]
     got = gpuann.refine(ROWS, QUERIES, ids, 10, metric)
     want = truth(ROWS, QUERIES, 10, metric)
-    # measured .995 and more (cosine the least)
-    assert recall(got[1], want[1]) >= 0.975
+    assert recall(got[1], want[1]) >= 0.98  # measured 1.0 for each metric
 
 
 @pytest.mark.parametrize("metric", models.METRICS)

@@ -20,9 +20,9 @@ ROW_BUDGET = 1024  # rows per query that pass 1 looks at, at most, and at least 
 BUDGET_SHARE = 16  # ... in between one of so many probed rows: pass 1 stays cheap beside pass 2
 FIRST_EPOCH = 1 << 13  # rows of a list filtered with the bound of pass 1 ...
 EPOCH_GROWTH = 8  # ... and how much further each later epoch reaches
-TILE_FLOATS = 1 << 18  # of a tile of rows: 1 MiB
-MAX_TILE_ROWS = 1024
-TILE_PAIRS = 1 << 19  # of a tile of scores: 2 MiB
+TILE_FLOATS = 1 << 21  # of a tile of rows: 8 MiB
+MAX_TILE_ROWS = 2048
+TILE_PAIRS = 1 << 21  # of a tile of scores: 8 MiB
 
 
 class _Item(NamedTuple):
