@@ -2,7 +2,8 @@
 
     python -m bench.cpu_vs_faiss [--only ivf,single,brute,kmeans,encode] [--out FILE]
 
-Prints faiss' time over ours for every row (more than 1: we are faster) and writes one JSON.
+Prints faiss' time over ours for every row (more than 1: we are faster) and writes one JSON; with
+--only its rows take the place of the same rows of an earlier run in that file.
 Needs faiss-cpu (the extra `bench`); Fashion-MNIST from Debian's package dataset-fashion-mnist, or
 from the folder in FASHION_MNIST; without it those rows are left out and named.
 """
@@ -169,6 +170,7 @@ def run_single(case: Case, built: Built, report: Report) -> None:
                     "gpuann": lambda q=q, i=ours, p=params, m=module: m.search(p, i, q, K),
                 },
                 1,
+                rest=0,  # one after another, as a service would; no threads are left spinning
             )
             for side in seconds:
                 seconds[side].append(each[side]["median"])
@@ -273,7 +275,18 @@ def main() -> None:
     if "kmeans" in wanted:
         run_kmeans(report)
     if arguments.out:
-        arguments.out.write_text(json.dumps({"machine": about, "rows": report.rows}, indent=1))
+        write(arguments.out, about, report.rows)
+
+
+def write(path: Path, about: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Write the rows; those of an earlier run on the same machine that were not repeated stay."""
+    if path.exists():
+        earlier = json.loads(path.read_text())
+        if earlier["machine"]["cpu"] == about["cpu"]:
+            new = {(row["data"], row["work"]) for row in rows}
+            kept = [row for row in earlier["rows"] if (row["data"], row["work"]) not in new]
+            rows = sorted(kept + rows, key=lambda r: (r["data"], list(BARS).index(r["work"])))
+    path.write_text(json.dumps({"machine": about, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

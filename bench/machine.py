@@ -48,11 +48,18 @@ def describe() -> dict[str, Any]:
     }
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], repeats: int) -> dict[str, dict[str, float]]:
-    """Seconds of each call, taken in turn: median, smallest and largest, after one warm-up."""
+def interleaved(
+    calls: dict[str, Callable[[], Any]], repeats: int, rest: float = 0.005
+) -> dict[str, dict[str, float]]:
+    """Seconds of each call, taken in turn: median, smallest and largest, after one warm-up.
+
+    `rest` seconds before each: OpenMP's threads spin for a while after their work, on the core that
+    the other side's thread wants.
+    """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(repeats + 1):
         for name, call in calls.items():
+            time.sleep(rest)
             start = time.perf_counter()
             call()
             if turn:

@@ -7,6 +7,15 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 
 
+def tables() -> str:
+    """Both tables of the README, from the committed results."""
+    plain, same = (
+        json.loads((RESULTS / f"{name}.json").read_text())
+        for name in ("cpu_vs_faiss", "cpu_vs_faiss_same_blas_core")
+    )
+    return f"{cpu_table(plain)}\n\nThe same with one OpenBLAS core for both:\n\n{cpu_table(same)}"
+
+
 def cpu_table(found: dict[str, Any]) -> str:
     """faiss' time over ours, a row per work and data set."""
     about = found["machine"]
@@ -38,8 +47,8 @@ def _time(seconds: float) -> str:
 
 
 def main() -> None:
-    """Print the table of the committed result."""
-    print(cpu_table(json.loads((RESULTS / "cpu_vs_faiss.json").read_text())))
+    """Print them."""
+    print(tables())
 
 
 if __name__ == "__main__":

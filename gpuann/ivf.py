@@ -23,6 +23,8 @@ from gpuann.metric import Metric
 
 Codec = FlatCodec | PqCodec
 
+SAMPLE_FLOATS = 1 << 26  # of the training rows: 256 MiB, of which a build holds a few copies
+
 
 class Coarse(NamedTuple):
     """The coarse quantiser: centres, searched by brute force."""
@@ -59,8 +61,11 @@ class Sample(NamedTuple):
 def draw_sample(
     rows: arrays.Rows, how: Metric, fraction: float, n_lists: int, most: int, seed: int
 ) -> Sample:
-    """The rows that train the quantisers: `fraction` of all, at least n_lists, at most `most`."""
-    n = min(max(int(fraction * rows.n_rows), n_lists), most, rows.n_rows)
+    """The rows that train the quantisers: `fraction` of all, at most `most` and SAMPLE_FLOATS, but
+    at least n_lists.
+    """
+    n = min(int(fraction * rows.n_rows), most, SAMPLE_FLOATS // rows.dim)
+    n = min(max(n, n_lists), rows.n_rows)
     picked = rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
     x = vectors.as_float(np, picked, how)
     return Sample(x, vectors.choose_shift(x, how))
@@ -109,7 +114,8 @@ def fill(
     for start, x in _chunks(backend, rows, how, progress=progress, name="assigning"):
         width = coarse.centers.shape[1]
         moved = pad(xp, vectors.moved(vectors.as_float(xp, x, how), coarse.shift), width)
-        labels[start : start + len(x)] = backend.ops.assign(moved[None], coarse.centers[None])[0][0]
+        nearest, _ = backend.ops.assign(moved[None], coarse.centers[None], rescore=False)
+        labels[start : start + len(x)] = nearest[0]
     layout = lists.lay_out(backend, labels, n_lists)
 
     payload: Any = codec.allocate(backend, rows.n_rows, rows.dim, rows.dtype)

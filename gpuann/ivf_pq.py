@@ -31,7 +31,7 @@ class IndexParams(IvfIndexParams):
     kmeans_trainset_fraction : float, default 0.5
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
-        ... but at most so many for each list.
+        ... but at most so many for each list, and 256 MiB of them as float32.
     pq_bits : int, default 8
         Bits of a code: this version has 8.
     pq_dim : int, default 0
@@ -222,10 +222,11 @@ def _code_shape(where: str, params: IndexParams, dim: int) -> tuple[int, int]:
 def _residuals(backend: Backend, params: IndexParams, sample: ivf.Sample, centers: Any) -> Any:
     """What the codebooks train on -> (n, pq_dim * pq_len) float32."""
     most = params.max_train_points_per_pq_code * pq.PQ_BOOK_SIZE
+    most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // centers.shape[1]))
     step = -(-len(sample.x) // most)  # the sample is in row order: take it evenly
     x = backend.put(vectors.moved(sample.x[::step], sample.shift))
     x = pq.pad(backend.xp, x, centers.shape[1])
-    labels, _ = backend.ops.assign(x[None], centers[None])
+    labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
     return x - centers[labels[0]]
 
 

@@ -21,7 +21,7 @@ class IvfIndexParams:
     kmeans_trainset_fraction : float, default 0.5
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
-        ... but at most so many for each list.
+        ... but at most so many for each list, and 256 MiB of them as float32.
     seed : int, default 0
     """
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import gpuann
+from bench.report import tables
 from gpuann import brute_force, ivf_flat, ivf_pq, kmeans
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,10 @@ def test_every_argument_is_documented(function):
     for name in shaped:
         own = rf"\b{name}\b[^;\n]*\((n_|pq_)|{name} as in"
         assert re.search(own, function.__doc__), f"no shape for {name}"
+
+
+def test_readme_figures_are_those_of_the_committed_results():
+    assert tables() in (ROOT / "README.md").read_text()
 
 
 def example():

@@ -77,3 +77,12 @@ def test_blocks_of_centers_and_tiles_of_rows_do_not_matter(rng, monkeypatch):
     assert_same(got[0], want[0])
     assert_same(got[1], want[1])
     check(x, centers)
+
+
+@pytest.mark.parametrize("n_centers", [1, 2, 130])
+def test_without_rescoring_the_labels_are_the_same(rng, n_centers):
+    for make in (strategies.real, strategies.lattice):
+        x, centers = make(rng, 2, 400, 9), make(rng, 2, n_centers, 9)
+        want, got = assign(x, centers), assign(x, centers, rescore=False)
+        assert_same(got[0], want[0])
+        assert_close(got[1], want[1], rtol=1e-5, atol=1e-4)

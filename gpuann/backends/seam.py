@@ -66,11 +66,12 @@ Payload: TypeAlias = FlatPayload | PqPayload
 class Ops(Protocol):
     """The ten operations. `x`, `queries` and `centers` are float32 unless said otherwise."""
 
-    def assign(self, x: Array, centers: Array) -> tuple[Array, Array]:
+    def assign(self, x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array]:
         """Nearest centre of every row, for B independent problems.
 
         x (B, N, D), centers (B, C, D) -> labels (B, N) int32, dists (B, N) float32 canonical
-        squared L2. Ties go to the smaller centre.
+        squared L2, or with rescore False to rounding (the labels are the same). Ties go to the
+        smaller centre.
         """
         ...
 

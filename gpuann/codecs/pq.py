@@ -98,5 +98,5 @@ class PqCodec:
     def codes(self, backend: Backend, residuals: Array) -> Array:
         """Nearest codebook entries of residuals (n, pq_dim * pq_len) -> (n, pq_dim) uint8."""
         x = pieces(backend.xp, residuals, len(self.codebooks))
-        labels, _ = backend.ops.assign(x, self.codebooks)
+        labels, _ = backend.ops.assign(x, self.codebooks, rescore=False)
         return backend.xp.ascontiguousarray(labels.T.astype(backend.xp.uint8))

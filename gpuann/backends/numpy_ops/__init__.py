@@ -1,6 +1,19 @@
 """The NumPy backend: the ten operations of `seam.Ops` on host arrays.
 
-A CPU engine of its own right and the reference that the CUDA kernels are held to.
+A CPU engine of its own right and the reference that the CUDA kernels are held to. One file an
+operation; what the scans share:
+
+    _threads    worker threads, BLAS held to one, scratch buffers
+    _tiles      stored rows decoded: whole tiles, and picked rows
+    _batch      the queries of a call against their lists: products, and what passes a ceiling
+    _slack      how far a score can lie from the canonical distance
+    _minima     an upper bound of the k-th smallest, cheaper than selecting it
+    _tiled      large batches: a bound from the nearest rows, then every tile filtered
+    _dense      small ones, and the centres: every score kept
+    _select     rows of kept scores -> results
+    _survivors  what passed: collected, tightened, rescored, sorted
+    _canonical  the distance that decides
+    _filter     the bits of a filter
 """
 
 from gpuann.backends.numpy_ops.accumulate import accumulate

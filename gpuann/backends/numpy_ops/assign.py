@@ -38,7 +38,7 @@ class _Problem(NamedTuple):
     error: Array  # (C,) float32, 4 g |c - shift|^2: from the lower to the upper bound
 
 
-def assign(x: Array, centers: Array) -> tuple[Array, Array]:
+def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array]:
     """See `seam.Ops.assign`."""
     n_problems, n, dim = x.shape
     labels = np.empty((n_problems, n), np.int32)
@@ -50,7 +50,7 @@ def assign(x: Array, centers: Array) -> tuple[Array, Array]:
     def one(tile: tuple[int, int]) -> None:
         b, start = tile
         part = slice(start, start + rows)
-        labels[b, part], dists[b, part] = _nearest(problems[b], problems[b].x[part])
+        labels[b, part], dists[b, part] = _nearest(problems[b], problems[b].x[part], rescore)
 
     _threads.run(one, tiles)
     return labels, dists
@@ -77,21 +77,25 @@ def _repeats(centers: Array) -> Array:
     return repeats
 
 
-def _nearest(problem: _Problem, x: Array) -> tuple[Array, Array]:
-    """Labels (n,) int64 and canonical distances (n,) float32 of rows (n, D)."""
+def _nearest(problem: _Problem, x: Array, rescore: bool) -> tuple[Array, Array]:
+    """Labels (n,) int64 and distances (n,) float32, canonical if asked for, of rows (n, D)."""
     n, dim = x.shape
     moved = _threads.scratch("rows", (n, dim + 1), np.float32)
     np.subtract(x, problem.shift, out=moved[:, :-1])
     moved[:, -1] = 1
     label, best, second = _best_two(problem, moved)
     # from the lower bound of the best to its upper bound, and the part of x for both
-    ceiling = best + problem.error.take(label) + 4 * rounding(dim, _square_norms(moved[:, :-1]))
+    square = _square_norms(moved[:, :-1])
+    error = problem.error.take(label)
+    ceiling = best + error + 4 * rounding(dim, square)
     unsure = np.flatnonzero(second <= ceiling)
     if len(unsure):
         step = max(1, TILE_PAIRS // problem.table.shape[1])
         for at in range(0, len(unsure), step):
             few = unsure[at : at + step]
             label[few] = _settle(problem, x[few], moved[few], ceiling[few])
+    if not rescore:
+        return label, np.maximum(best + error / 2 + square, 0)
     return label, _canonical.chunked(problem.centers, label, x)
 
 
