@@ -72,12 +72,18 @@ def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
             for l in run:
                 from_row = max(start[l], origin)
                 mine = rows[from_row - origin : stop[l] - origin]
-                even = first[l] + (last[l] - first[l] + 1) // 2 * 2
-                block = _threads.scratch("block", (even - first[l], len(mine)), np.float32)
-                _batch.product(scaled[first[l] : even], mine, block)
-                for i in range(first[l], last[l]):
-                    at = column[i] + from_row - start[l]
-                    scores[row_of[i], at : at + len(mine)] = block[i - first[l]]
+                pairs, skipped = range(first[l], last[l]), from_row - start[l]
+                if len(pairs) == 1:  # straight into place
+                    i, at = pairs[0], column[pairs[0]] + skipped
+                    out = scores[row_of[i] : row_of[i] + 1, at : at + len(mine)]
+                    np.matmul(scaled[i : i + 1], mine.T, out=out)
+                    continue
+                even = (len(pairs) + 1) // 2 * 2
+                block = _threads.scratch("block", (even, len(mine)), np.float32)
+                _batch.product(scaled[pairs.start : pairs.start + even], mine, block)
+                for i, found in zip(pairs, block, strict=False):  # the spare one is dropped
+                    at = column[i] + skipped
+                    scores[row_of[i], at : at + len(mine)] = found
 
     # one query a list, whole rows: products of a few us, which threads would only wait for
     alone = isinstance(batch.payload, FlatPayload) and 2 * len(busy) > len(query)
