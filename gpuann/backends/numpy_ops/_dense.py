@@ -13,13 +13,15 @@ from gpuann.backends.numpy_ops._survivors import Scorer, Survivors, Wanted, fini
 from gpuann.backends.seam import Array, FlatPayload
 
 TILE_PAIRS = 1 << 19  # scores of one tile of queries: 2 MiB
+TILE_FLOATS = 1 << 21  # of the tile itself: 8 MiB
 _ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together
 
 
 def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
     """Every query against the only list -> dists (Q, k) float32, ids (Q, k) int64."""
     n, n_rows = len(batch.probes), int(batch.lists.offsets[-1])
-    step = max(1, min(TILE_PAIRS // max(n_rows, 1), -(-n // _threads.get_num_threads())))
+    most = min(TILE_PAIRS // max(n_rows, 1), TILE_FLOATS // batch.scaled.shape[1])
+    step = max(1, min(most, -(-n // _threads.get_num_threads())))
     dists, ids = np.empty((n, wanted.k), np.float32), np.empty((n, wanted.k), np.int64)
     size = _minima.group_size(n_rows, wanted.k)
     padded = -(-n_rows // size) * size

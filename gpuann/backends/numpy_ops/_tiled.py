@@ -20,7 +20,7 @@ ROW_BUDGET = 1024  # rows per query that pass 1 looks at, at most, and at least 
 BUDGET_SHARE = 16  # ... in between one of so many probed rows: pass 1 stays cheap beside pass 2
 FIRST_EPOCH = 1 << 13  # rows of a list filtered with the bound of pass 1 ...
 EPOCH_GROWTH = 8  # ... and how much further each later epoch reaches
-TILE_FLOATS = 1 << 21  # of a tile of rows: 8 MiB
+TILE_FLOATS = 1 << 21  # of a tile of rows, or of queries: 8 MiB
 MAX_TILE_ROWS = 2048
 TILE_PAIRS = 1 << 21  # of a tile of scores: 8 MiB
 
@@ -73,7 +73,7 @@ def _epochs(batch: Batch) -> Iterator[list[_Item]]:
 def _cut(batch: Batch, l: int, start: int, stop: int, pairs: Array) -> Iterator[_Item]:
     """Rows [start, stop) of one list with all its pairs, in tiles of about equal size."""
     rows = _even(stop - start, _most_rows(batch))
-    step = _even(len(pairs), max(64, TILE_PAIRS // rows))
+    step = _even(len(pairs), _most_queries(batch, rows))
     for row in range(start, stop, rows):
         for pair in range(0, len(pairs), step):
             yield _Item(l, row, min(row + rows, stop), pairs[pair : pair + step])
@@ -81,6 +81,10 @@ def _cut(batch: Batch, l: int, start: int, stop: int, pairs: Array) -> Iterator[
 
 def _most_rows(batch: Batch) -> int:
     return max(64, min(MAX_TILE_ROWS, TILE_FLOATS // batch.scaled.shape[1]))
+
+
+def _most_queries(batch: Batch, rows: int) -> int:
+    return max(64, min(TILE_PAIRS // rows, TILE_FLOATS // batch.scaled.shape[1]))
 
 
 def _even(n: int, most: int) -> int:
@@ -135,7 +139,7 @@ def _nearest(batch: Batch, taken: Array, budget: int) -> Iterator[_Item]:
         stop = min(int(batch.lists.offsets[l + 1]), first + budget)
         # a multiple of 8 rows, so that groups do not cross tiles
         rows = -(-_even(stop - first, _most_rows(batch)) // 8) * 8
-        step = max(64, TILE_PAIRS // rows)
+        step = _most_queries(batch, rows)
         for row in range(first, stop, rows):
             for at in range(begin, end, step):
                 yield _Item(l, row, min(row + rows, stop), pairs[at : min(at + step, end)])
