@@ -12,6 +12,7 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import FlatPayload, Lists
 from gpuann.codecs import vectors
+from gpuann.codecs.flat import FlatCodec
 from gpuann.index import search as run_search
 from gpuann.ivf import in_batches
 from gpuann.metric import Metric
@@ -37,7 +38,7 @@ class Index:
 
     @property
     def device(self) -> str:
-        """ "cpu" or "cuda:N"."""
+        """Its name: "cpu" or "cuda:N"."""
         return self.backend.device
 
     def __repr__(self) -> str:
@@ -77,22 +78,13 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
     sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
     shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
     on_device = None if shift is None else backend.put(shift)
-    stored = backend.put(rows.whole())
-    scale = xp.empty(rows.n_rows, xp.float32) if how == "cosine" else None
-    norms, radius = xp.zeros(rows.n_rows, xp.float32), 0.0
-    for start, chunk in rows.chunks():
-        part = slice(start, start + len(chunk))
-        x = vectors.as_float(xp, backend.put(chunk), how)
-        zero = 0
-        if scale is not None:
-            scale[part] = vectors.cosine_scale(xp, stored[part])
-            zero = scale[part] == 0  # counts as a unit vector orthogonal to every query
-        x = vectors.moved(x, on_device)
-        radius = max(radius, float((vectors.lengths(xp, x) + zero).max()))
-        if how != "inner_product":
-            norms[part] = vectors.square_norms(xp, x) + zero
+    codec = FlatCodec(how, on_device)
+    parts = [codec.measure(backend, backend.put(chunk)) for _, chunk in rows.chunks()]
+    norms = xp.concatenate([part.norms for part in parts])
+    scale = xp.concatenate([part.scale for part in parts]) if how == "cosine" else None
+    radius = max(float(part.reach.max()) for part in parts)
     one = lists.one_list(backend, norms, radius)
-    return Index(backend, how, FlatPayload(stored, scale, on_device), one)
+    return Index(backend, how, FlatPayload(backend.put(rows.whole()), scale, on_device), one)
 
 
 @annotate("brute_force.search")
@@ -114,7 +106,8 @@ def search(
     k : int
     neighbors : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into
-    workspace_limit : int, default 1073741824; bytes that a search may take beside its result
+    workspace_limit : int, default 1073741824; bytes that a search may take beside its result,
+        and some 20 MB a thread
 
     Returns
     -------

@@ -36,7 +36,7 @@ class IvfIndex:
 
     @property
     def device(self) -> str:
-        """ "cpu" or "cuda:N"."""
+        """Its name: "cpu" or "cuda:N"."""
         return self.core.backend.device
 
     @property

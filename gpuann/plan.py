@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 _TILES = 64 << 20  # of the threads' tiles, whatever the batch
 _PER_PROBE = 96  # pairs: their list, order, place and term, and their copies while sorting
-_PER_COMPONENT = 16  # the query as given, moved, scaled and in float64
+_PER_COMPONENT = 16  # the query in float32, moved and scaled, and a spare
 _PER_RESULT = 240  # survivors before and after sorting, four for each wanted result
 _PER_QUERY = 16384  # the minima of pass 1 and what survives beyond the wanted results
 

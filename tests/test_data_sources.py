@@ -1,5 +1,7 @@
 """Where data may come from: arrays of any layout, memory-maps, chunks; always the same index."""
 
+import weakref
+
 import models
 import numpy as np
 import pytest
@@ -85,17 +87,22 @@ def test_kmeans_from_any_form(form, tmp_path):
 
 
 def test_a_function_is_read_in_passes_and_never_held():
-    calls, alive = [], []
+    calls, given, most = [], [], 0
 
     def chunks():
+        nonlocal most
         calls.append(1)
         for i in range(0, 1000, 100):
-            alive.append(i)
-            yield ROWS[i : i + 100]
+            chunk = ROWS[i : i + 100].copy()
+            given.append(weakref.ref(chunk))
+            yield chunk
+            del chunk
+            most = max(most, sum(ref() is not None for ref in given))
 
     models.build("ivf_flat", chunks)
     assert len(calls) > 1
-    assert len(alive) == 10 * len(calls)
+    assert len(given) == 10 * len(calls)
+    assert most <= 2, "chunks are let go of"
 
 
 def test_no_query_chunks_no_answers():

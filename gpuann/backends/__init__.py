@@ -18,7 +18,7 @@ class Backend:
     """A device with its operations, and what the code above the seam needs beside them."""
 
     device: str
-    """"cpu" or "cuda:N"."""
+    """Its name: "cpu" or "cuda:N"."""
     reason: str
     """Why this device: what the demo prints."""
     ops: Ops

@@ -34,7 +34,7 @@ class Lists(NamedTuple):
     norms: Array
     """(n_rows,) float32, N(v): |c_l + r(v)|^2 for L2, 0 for inner product."""
     radius: Array
-    """(n_lists,) float32, at least |c_l| + |c_l + r(v)| for every row; bounds rounding errors."""
+    """(n_lists,) float32, at least 2 |c_l| + |c_l + r(v)| for every row; bounds rounding errors."""
 
 
 class FlatPayload(NamedTuple):

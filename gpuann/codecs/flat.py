@@ -1,12 +1,23 @@
 """Rows stored whole, in the dtype they came in."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload
 from gpuann.codecs import vectors
 from gpuann.metric import Metric
+
+
+class Measured(NamedTuple):
+    """Of n rows, what is stored beside them."""
+
+    scale: Array | None
+    """(n,) float32 under cosine, see `FlatPayload`; else None."""
+    norms: Array
+    """(n,) float32, N(v)."""
+    reach: Array
+    """(n,) float32, at least |v|."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,19 +40,25 @@ class FlatCodec:
 
         norms is N(v) and reach at least |v|, as `Lists` has them.
         """
-        xp = backend.xp
         payload.vectors[position] = rows
-        x = rows.astype(xp.float32, copy=False)
+        measured = self.measure(backend, rows)
         if payload.scale is not None:
+            payload.scale[position] = measured.scale
+        return measured.norms, measured.reach
+
+    def measure(self, backend: Backend, rows: Array) -> Measured:
+        """What the scan needs beside rows (n, dim) of any stored dtype."""
+        xp = backend.xp
+        x, scale = rows.astype(xp.float32, copy=False), None
+        if self.metric == "cosine":
             scale = vectors.cosine_scale(xp, rows)
-            payload.scale[position] = scale
             x = x * scale[:, None]
         x = vectors.moved(x, self.shift)
         reach = vectors.lengths(xp, x)
         if self.metric == "inner_product":
-            return xp.zeros_like(reach), reach
+            return Measured(scale, xp.zeros_like(reach), reach)
         norms = vectors.square_norms(xp, x)
-        if payload.scale is not None:  # a zero row counts as a unit vector orthogonal to all
+        if scale is not None:  # a zero row counts as a unit vector orthogonal to all
             norms += scale == 0
             reach += scale == 0
-        return norms.astype(xp.float32), reach
+        return Measured(scale, norms.astype(xp.float32), reach)

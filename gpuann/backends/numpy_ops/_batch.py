@@ -54,9 +54,9 @@ def make(
 
 
 def _whole_row_terms(moved: Array, n_probes: int, metric: ScanMetric) -> Array:
-    """A(q, l) where lists have no centre: |q|^2, or 0 for inner product -> (Q, P) float32."""
+    """A(q, l) where lists have no centre: |q|^2, or 0 for inner product -> (Q * P,) float32."""
     if metric == "inner_product":
-        return np.zeros((len(moved), n_probes), np.float32)
+        return np.zeros(len(moved) * n_probes, np.float32)
     return np.repeat(np.einsum("qd,qd->q", moved, moved), n_probes)
 
 

@@ -2,8 +2,11 @@
 
 A float32 sum of n products in any order, fused or not, errs by at most n u sum |a_i b_i| with
 u = 2^-24 (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), and the sum of the
-|a_i b_i| is at most |a| |b|. Rounding the terms, the norm, the shifted rows and the canonical
-distance itself adds a few more u; `_MARGIN` counts them generously.
+|a_i b_i| is at most |a| |b|. With C = |c_l| and V = |c_l + r(v)|, so |r| <= C + V, that is at most
+(|q| + C)^2 for the term A(q, l) and 2 |q| (C + V) + V^2 for N - 2 q.r; together no more than
+(|q| + R)^2 with R = 2 C + V, the `radius` of `Lists`; for inner product 2 |q| R. Rounding the
+terms, the norm, the shifted rows and the canonical distance itself adds a few more u; `_MARGIN`
+counts them generously.
 """
 
 import numpy as np

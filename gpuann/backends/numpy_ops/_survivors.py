@@ -48,7 +48,7 @@ def take(survivors: Survivors, index: Array) -> Survivors:
 
 
 def sort_key(query: Array, value: Array) -> Array:
-    """uint64 keys that order by (query, float32 value): sorting them is 5x a lexsort's speed."""
+    """uint64 keys that order by (query, float32 value): one vectorised sort."""
     bits = (value + np.float32(0)).view(np.uint32)  # -0.0 becomes 0.0
     sign = np.uint32(0x80000000)
     bits = np.where(bits & sign, ~bits, bits | sign)
@@ -78,7 +78,9 @@ def tighten(survivors: Survivors, k: int, slack: Array) -> tuple[Survivors, Arra
     bound = np.full(n_queries, np.inf, np.float32)
     if len(survivors.query) == 0:
         return survivors, bound
-    key = np.sort(sort_key(survivors.query, survivors.score))  # keys alone sort 3x faster
+    key = np.sort(
+        sort_key(survivors.query, survivors.score)
+    )  # sorting alone beats an argsort and four takes
     first = np.searchsorted(key, np.arange(n_queries + 1, dtype=np.uint64) << np.uint64(32))
     enough = np.flatnonzero(np.diff(first) >= k)
     bound[enough] = unkey(key.take(first.take(enough) + k - 1))

@@ -1,9 +1,10 @@
 """Worker threads of the NumPy backend, and BLAS held to one thread while they work.
 
 NumPy lets go of the interpreter lock inside products, takes and comparisons, so plain threads
-over tiles scale. BLAS' own threads on such small tiles do not (5-10x slower, measured), hence the
-limit. It is process-wide, so it is counted: the first call in sets it, the last one out restores
-what it found. Other BLAS calls of the process made meanwhile run on one thread too.
+over tiles scale. BLAS' own threads would cut each of these small tiles once more and wait for one
+another, hence the limit. It is process-wide, so it is counted: the first call in sets it, the last
+one out restores what it found. Other BLAS calls of the process made meanwhile run on one thread
+too.
 """
 
 import itertools

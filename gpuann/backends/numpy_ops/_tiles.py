@@ -73,7 +73,7 @@ def entries(codes: Array, pq_book_size: int) -> Array:
     pq_dim = codes.shape[1]
     first = np.arange(0, pq_dim * pq_book_size, pq_book_size)
     out = _threads.scratch("entry", codes.shape, np.intp)
-    if first[-1] + pq_book_size <= 1 << 16:  # 16-bit sums, widened after: 1.7x the speed
+    if first[-1] + pq_book_size <= 1 << 16:  # widened after: casting inside the sum is slower
         out[:] = np.add(codes, first.astype(np.uint16), dtype=np.uint16)
     else:
         np.add(codes, first, out=out)

@@ -104,7 +104,7 @@ def _square_norms(x: Array) -> Array:
     if x.shape[1] > 16:
         return np.einsum("nd,nd->n", x, x)
     square = x[:, 0] * x[:, 0]
-    for d in range(1, x.shape[1]):  # short rows: column by column is 5x faster
+    for d in range(1, x.shape[1]):  # on short rows a loop over columns beats one over rows
         square += x[:, d] * x[:, d]
     return square
 
