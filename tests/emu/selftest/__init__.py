@@ -1,0 +1,1 @@
+"""Kernels that prove the emulator, and what they must give."""
