@@ -1,14 +1,87 @@
-"""Where the kernels' text lies: inside the package in a wheel, beside it in a checkout."""
+"""The text of a kernel variant: one string, headers spliced in, constants in front.
 
+    text = #define of every constant + kernels/<op>.cu with its headers in place
+
+The text is the whole compile unit, so it is the whole key of every cache: edit a header and another
+binary comes out. ENTRY(assign) becomes `extern "C" __global__ void __launch_bounds__(BLOCK, blocks)
+assign__BLOCK256`: a profiler shows the variant, and the blocks are those of the budget. Each entry
+takes one struct by value, whose definition in the text is the only one: `pack` reads it and refuses
+what does not fit.
+"""
+
+import functools
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from gpuann.errors import BackendError, message
+import numpy as np
+
+from gpuann.errors import BackendError, bad_type, bad_value, message
 
 _PLACES = (Path(__file__).parents[1] / "kernels", Path(__file__).parents[2] / "kernels")
 
+# the C types of kernel arguments and of what pointers point to; "ROW" and the like are #defines
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "float": np.dtype(np.float32),
+    "double": np.dtype(np.float64),
+    "__half": np.dtype(np.float16),
+    "int": np.dtype(np.int32),
+    "u32": np.dtype(np.uint32),
+    "i64": np.dtype(np.int64),
+    "u64": np.dtype(np.uint64),
+    "i8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
+}
+_INCLUDE = re.compile(r'^#include "([\w.]+)"$')
+_ENTRY = re.compile(r"^ENTRY\((\w+)\)\(const (\w+) a\)", re.MULTILINE)
+_BUDGET = re.compile(r"// budget  (\w+): regs <= (\d+), spills (\d+), blocks/SM >= (\d+)")
+_FIELD = re.compile(r"^\s+(?:const )?(\w+)(\*?) (\w+);\s+// (.*)$")
+
+
+class Field(NamedTuple):
+    """One member of the argument struct."""
+
+    name: str
+    dtype: np.dtype[Any]
+    """Its own, or of what it points to."""
+    pointer: bool
+    comment: str
+
+
+class Budget(NamedTuple):
+    """What a kernel's header promises: the compiler is asked for the blocks, a test for all."""
+
+    registers: int
+    """Of a thread, at most."""
+    spills: int
+    """Bytes, at most."""
+    blocks: int
+    """On a multiprocessor at once, at least."""
+
+
+class Source(NamedTuple):
+    """A variant, ready to be compiled."""
+
+    op: str
+    text: str
+    variant: str
+    """What its entries are called after two underscores."""
+    entries: tuple[str, ...]
+    """Without the variant: "scan_bound"."""
+    fields: tuple[Field, ...]
+    block: int
+    """Threads of a block."""
+    budgets: tuple[tuple[str, Budget], ...]
+    """What the file's header promises for each entry."""
+
+    def symbol(self, entry: str) -> str:
+        """The name of an entry in the binary."""
+        return f"{entry}__{self.variant}"
+
 
 def kernel_dir() -> Path:
-    """The folder of the kernels."""
+    """The folder of the kernels: inside the package in a wheel, beside it in a checkout."""
     for place in _PLACES:
         if (place / "README.md").is_file():
             return place
@@ -16,3 +89,125 @@ def kernel_dir() -> Path:
     raise BackendError(
         message("gpuann", "kernels/", "be installed", f"none in {looked}", "install gpuann again")
     )
+
+
+def operations() -> list[str]:
+    """The operations that have a kernel file."""
+    return sorted(path.stem for path in kernel_dir().glob("*.cu"))
+
+
+@functools.cache
+def source(op: str, defines: tuple[tuple[str, str], ...]) -> Source:
+    """The variant of operation `op` with these constants, ((name, value), ...)."""
+    return make(op, spliced(op), dict(defines))
+
+
+def make(op: str, body: str, defines: Mapping[str, str]) -> Source:
+    """As `source`, of a text that is given."""
+    variant = "_".join(f"{name}{value.strip('_')}" for name, value in sorted(defines.items()))
+    front = [f"#define {name} {value}" for name, value in defines.items()]
+    entries = _ENTRY.findall(body)
+    structs = {struct for _, struct in entries}
+    if len(structs) != 1:
+        raise BackendError(message("gpuann", f"{op}.cu", "have entries of one struct", structs))
+    fields = _fields(op, body, structs.pop(), defines)
+    names = tuple(name for name, _ in entries)
+    promised = {name: Budget(int(r), int(s), int(b)) for name, r, s, b in _BUDGET.findall(body)}
+    if promised.keys() != {name for name, _ in entries}:
+        rule = "have one budget line for each entry"
+        raise BackendError(message("gpuann", f"{op}.cu", rule, sorted(promised)))
+
+    def written_out(entry: re.Match[str]) -> str:
+        bounds = f"{defines['BLOCK']}, {promised[entry[1]].blocks}"
+        head = f'extern "C" __global__ void __launch_bounds__({bounds})'
+        return f"{head} {entry[1]}__{variant}(const {entry[2]} a)"
+
+    body = _ENTRY.sub(written_out, body)
+    text, block = "\n".join([*front, body]), int(defines["BLOCK"])
+    return Source(op, text, variant, names, fields, block, tuple(promised.items()))
+
+
+def spliced(op: str) -> str:
+    """kernels/<op>.cu with the headers of ours in place, each once; line numbers stay theirs."""
+    folder = kernel_dir()
+    if not (folder / f"{op}.cu").is_file():
+        raise BackendError(message("gpuann", "op", f"be one of {operations()}", repr(op)))
+    return "\n".join(_splice(folder / f"{op}.cu", set()))
+
+
+def _splice(path: Path, seen: set[str]) -> list[str]:
+    lines = [f'#line 1 "{path.name}"']
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        include = _INCLUDE.match(line)
+        if line == "#pragma once" or (include and include[1] in seen):
+            lines.append("")
+        elif include and (path.parent / include[1]).is_file():
+            seen.add(include[1])
+            lines += [*_splice(path.parent / include[1], seen), f'#line {number + 1} "{path.name}"']
+        else:
+            lines.append(line)
+    return lines
+
+
+def _fields(op: str, body: str, struct: str, defines: Mapping[str, str]) -> tuple[Field, ...]:
+    found = re.search(rf"^struct {struct} {{\n(.*?)^}};", body, re.MULTILINE | re.DOTALL)
+    lines = found[1].splitlines() if found else []
+    matches = [_FIELD.match(line) for line in lines]
+    if not matches or None in matches:
+        rule = f"describe {struct}, one member a line, a comment behind each"
+        raise BackendError(message("gpuann", f"{op}.cu", rule, lines))
+
+    def dtype(c_type: str) -> np.dtype[Any]:
+        return _DTYPES[defines.get(c_type, c_type)]
+
+    return tuple(Field(m[3], dtype(m[1]), m[2] == "*", m[4]) for m in matches if m)
+
+
+def layout(fields: tuple[Field, ...]) -> np.dtype[Any]:
+    """The struct as C lays it out."""
+    return np.dtype(
+        [(f.name, np.dtype(np.uint64) if f.pointer else f.dtype) for f in fields], align=True
+    )
+
+
+def pack(source: Source, address: Any, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
+    """The argument struct with these members -> array (1,) of its layout.
+
+    Every member is given, and nothing else. A pointer is None or a C-contiguous array of its dtype,
+    whose place `address(array)` tells; a number fits its type.
+    """
+    names = {field.name for field in source.fields}
+    if names != values.keys():
+        wrong = sorted(names ^ values.keys())
+        raise bad_value(source.op, "arguments", f"be exactly those of {source.op}.cu", wrong)
+    packed = np.zeros(1, _layout_of(source))
+    for field in source.fields:
+        value = values[field.name]
+        if field.pointer:
+            packed[field.name] = 0 if value is None else _checked(source.op, field, value, address)
+        else:
+            packed[field.name] = _number(source.op, field, value)
+    return packed
+
+
+@functools.cache
+def _layout_of(source: Source) -> np.dtype[Any]:
+    return layout(source.fields)
+
+
+def _checked(op: str, field: Field, array: Any, address: Any) -> int:
+    if getattr(array, "dtype", None) != field.dtype:
+        got = getattr(array, "dtype", type(array).__name__)
+        raise bad_type(op, field.name, f"be a device array of {field.dtype}", got)
+    if not array.flags.c_contiguous:
+        raise bad_value(op, field.name, "be C-contiguous", f"strides {array.strides}")
+    return int(address(array))
+
+
+def _number(op: str, field: Field, value: Any) -> Any:
+    if field.dtype.kind == "f":
+        return value
+    info = np.iinfo(field.dtype)
+    if not info.min <= int(value) <= info.max:
+        raise bad_value(op, field.name, f"fit {field.dtype}", value)
+    return int(value)

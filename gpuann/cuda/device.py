@@ -1,0 +1,105 @@
+"""A CUDA device through CuPy: the only file that drives it.
+
+CuPy gives arrays, streams and module loading; kernels are compiled by `compile.py`. CuPy's own
+compiler, cuBLAS, cuRAND and the like are not used, so the wheel without its toolkit extra will do.
+"""
+
+import functools
+import threading
+from contextlib import AbstractContextManager
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from gpuann.cuda import compile
+from gpuann.cuda.launch import Limits, Workspace
+from gpuann.cuda.source import Source
+
+_UNASKED = 48 * 1024  # dynamic shared memory beyond this must be asked for
+STATIC_SHARED = 4096  # bytes that a kernel with dynamic shared memory has beside it, at most
+
+
+class CupyDevice:
+    """Device `number` of this process. `cupy` is the module, or a stand-in for it in tests."""
+
+    def __init__(self, number: int, cupy: ModuleType) -> None:
+        self.number, self.xp = number, cupy
+        self._device = cupy.cuda.Device(number)
+        about = self._device.attributes
+        self.limits = Limits(
+            capability=int(self._device.compute_capability),
+            n_sms=int(about["MultiProcessorCount"]),
+            shared_bytes=int(about["MaxSharedMemoryPerBlockOptin"]) - STATIC_SHARED,
+        )
+        self._arch = compile.arch_of(self.limits.capability)
+        self._functions: dict[tuple[Source, str], Any] = {}
+        self._asked: set[tuple[Source, str]] = set()  # functions that may have all shared memory
+        self._loading = threading.Lock()
+        self._workspace = Workspace(
+            lambda n_bytes: cupy.empty(n_bytes, cupy.uint8),
+            lambda: int(cupy.cuda.get_current_stream().ptr),
+        )
+
+    def active(self) -> AbstractContextManager[Any]:
+        """See `launch.Device`."""
+        return self._device
+
+    def address(self, array: Any) -> int:
+        """See `launch.Device`. An array of another device is refused."""
+        if array.device.id != self.number:
+            raise ValueError(f"array on cuda:{array.device.id} given to cuda:{self.number}")
+        return int(array.data.ptr)
+
+    def run(
+        self, source: Source, entry: str, grid: tuple[int, int, int], packed: Any, shared: int
+    ) -> None:
+        """See `launch.Device`. The struct goes by value, as one array of size 1."""
+        function = self._function(source, entry)
+        with self._device:
+            if shared > _UNASKED and (source, entry) not in self._asked:
+                driver = self.xp.cuda.driver
+                attribute = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+                driver.funcSetAttribute(function.ptr, attribute, self.limits.shared_bytes)
+                self._asked.add((source, entry))
+            function(grid, (source.block, 1, 1), (packed,), shared_mem=shared)
+
+    def synchronize(self) -> None:
+        """See `launch.Device`."""
+        self.xp.cuda.get_current_stream().synchronize()
+
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """See `launch.Device`."""
+        return self._workspace.take(name, shape, np.dtype(dtype))
+
+    def _function(self, source: Source, entry: str) -> Any:
+        """The entry, compiled and loaded at its first use; one module serves all its entries."""
+        found = self._functions.get((source, entry))
+        if found is None:
+            with self._loading, self._device:
+                self._load(source)
+            found = self._functions[source, entry]
+        return found
+
+    def _load(self, source: Source) -> None:
+        module = self.xp.cuda.function.Module()
+        module.load(compile.cubin(source.text, self._arch))
+        for entry in source.entries:
+            self._functions[source, entry] = module.get_function(source.symbol(entry))
+
+
+@functools.cache
+def why_not() -> str | None:
+    """What is missing for CUDA on this machine, or None."""
+    try:
+        import cupy
+    except ImportError:
+        return "no CuPy (pip install 'gpuann[cuda13]' or 'gpuann[cuda12]')"
+    return None if cupy.cuda.is_available() else "no CUDA device"
+
+
+def open_device(number: int) -> CupyDevice:
+    """Device `number`; `why_not` said that there is one."""
+    import cupy
+
+    return CupyDevice(number, cupy)

@@ -1,0 +1,60 @@
+"""Every kernel that is shipped: operation and constants. Launchers take from here and nowhere else,
+so what the compile gate, the emulator and the interpreter prove is what a GPU gets.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from gpuann.cuda.source import Source, source
+
+_BLOCK = ("BLOCK", "256")
+_ROWS = {np.float32: "float", np.float16: "__half", np.int8: "i8", np.uint8: "u8"}
+ROW_TYPES = {np.dtype(t): name for t, name in _ROWS.items()}
+TABLE_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
+
+
+def plain(op: str) -> Source:
+    """The one variant of group, accumulate, assign and select_k."""
+    return source(op, (_BLOCK,))
+
+
+def pairwise(metric: str) -> Source:
+    """By metric."""
+    combine = "Multiply" if metric == "inner_product" else "SquareDifference"
+    return source("pairwise", (_BLOCK, ("COMBINE", combine)))
+
+
+def build_lut(dtype: Any) -> Source:
+    """By the table's dtype."""
+    return source("build_lut", (_BLOCK, ("TABLE", TABLE_TYPES[np.dtype(dtype)])))
+
+
+def scan_lut(dtype: Any) -> Source:
+    """By the table's dtype."""
+    table = ("TABLE", TABLE_TYPES[np.dtype(dtype)])
+    return source("scan_lut", (_BLOCK, table, ("ROW", "u8"), ("ROW_PQ", "1")))
+
+
+def scan_lists(dtype: Any, *, pq: bool) -> Source:
+    """By the stored dtype, uint8 codes for PQ."""
+    row = ("ROW", ROW_TYPES[np.dtype(dtype)])
+    return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, ("ROW_PQ", str(int(pq)))))
+
+
+def refine(dtype: Any) -> Source:
+    """By the stored dtype."""
+    return source("refine", (_BLOCK, ("ROW", ROW_TYPES[np.dtype(dtype)]), ("ROW_PQ", "0")))
+
+
+def table() -> list[Source]:
+    """All of them."""
+    return [
+        *(plain(op) for op in ("group", "accumulate", "assign", "select_k")),
+        *(pairwise(metric) for metric in ("sqeuclidean", "inner_product")),
+        *(build_lut(dtype) for dtype in TABLE_TYPES),
+        *(scan_lut(dtype) for dtype in TABLE_TYPES),
+        *(scan_lists(dtype, pq=False) for dtype in ROW_TYPES),
+        scan_lists(np.uint8, pq=True),
+        *(refine(dtype) for dtype in ROW_TYPES),
+    ]

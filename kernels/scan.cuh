@@ -1,0 +1,240 @@
+// What the two scans share: their arguments, the walk of one block over the lists of one query, and
+// the error bound between a scan score and the canonical distance.
+//
+//   score(q, v) = A(q, l) + N(v) - q'.r(v)       q' = 2q for L2, q for inner product
+//
+// The walk: scores of the first `budget` rows, nearest lists first; the k-th smallest of them plus
+// twice the slack is a ceiling; every row at or under it gets its canonical distance, and the
+// selection keeps the k best of those. The ceiling falls with the k-th canonical distance.
+#pragma once
+#include "canonical.cuh"
+#include "rows.cuh"
+#include "select.cuh"
+
+struct ScanArgs {
+    const float* queries;    // (n_queries, dim)
+    const float* terms;      // (n_queries, n_probes) A(q, l); null where rows are stored whole
+    const i64* offsets;      // (n_lists + 1,) first storage row of each list
+    const i64* ids;          // (n_rows,) the caller's names
+    const float* norms;      // (n_rows,) N(v)
+    const float* radius;     // (n_lists,) at least 2 |c_l| + |v|
+    const int* probes;       // (n_queries, n_probes) distinct lists, nearest first
+    const u32* keep;         // (keep_words,) or (n_queries, keep_words) bits over the ids; or null
+    const float* limit;      // (n_queries,) rows farther than it are dropped; or null
+    const ROW* rows;         // (n_rows, dim), or codes (n_rows, pq_dim)
+    const float* scale;      // (n_rows,) or null, see rows.cuh
+    const float* shift;      // (dim,) or null
+    const float* codebooks;  // (pq_dim, pq_book_size, pq_len), PQ only
+    const float* centers;    // (n_lists, dim), PQ only
+    const TABLE* lut;        // (n_queries, pq_dim, pq_book_size), scan_lut only
+    float* dists;            // (n_splits, n_queries, k) out
+    i64* names;              // (n_splits, n_queries, k) out
+    double* ceiling;         // (n_queries,) scratch: the highest score that can matter
+    double* slack;           // (n_queries,) scratch
+    float* query_term;       // (n_queries,) scratch: A(q) of rows stored whole
+    int* list_pairs;         // (n_lists,) scratch, zero: pairs of each list
+    i64* pair_first;         // (n_lists + 1,) scratch: first pair of each list in pair_order
+    i64* tile_first;         // (n_lists + 1,) scratch: first tile of each list
+    i64* pair_order;         // (n_queries * n_probes,) scratch: pairs q * n_probes + p by list
+    int* n_survivors;        // (n_queries,) scratch
+    i64* survivors;          // (n_queries, survivor_places) scratch: storage rows
+    i64 keep_words;          // words of one bit set
+    int keep_per_query;      // 1: one bit set for each query
+    int n_queries;           // Q
+    int n_probes;            // P
+    int n_lists;             // L
+    int k;                   // results of each query
+    int dim;                 // components of a scanned row
+    int inner;               // 1: inner product, 0: squared L2
+    int pq_dim;              // codes of a row, 0 for rows stored whole
+    int pq_book_size;        // entries of a codebook
+    int pq_len;              // components of an entry
+    int budget;              // rows that the bound is made from
+    int capacity;            // of the selection, see select.cuh
+    int n_splits;            // blocks that share a query
+    int survivor_places;     // room for each query's survivors
+    int table_is_shared;     // 1: the look-up table is copied to shared memory
+};
+
+constexpr int CHUNK = 128;                       // rows between two looks at the selection's room
+constexpr int GROUPS = BLOCK / GROUP;            // rows that a block scores at a time
+constexpr double UNIT = 5.9604644775390625e-8;   // 2^-24, half a unit in the last place
+constexpr double TINY = 1.1754943508222875e-38;  // 2^-126, what underflow can take
+constexpr int MARGIN = 16;                       // roundings beside those of the sum, see _slack.py
+
+__device__ __forceinline__ StoredRows stored_rows(const ScanArgs& a) {
+    return StoredRows{a.rows, a.scale,  a.shift,        a.codebooks, a.centers,
+                      a.dim,  a.pq_dim, a.pq_book_size, a.pq_len};
+}
+
+__device__ __forceinline__ bool allowed(const ScanArgs& a, int query, i64 id) {
+    if (a.keep == nullptr) {
+        return true;
+    }
+    if (id < 0 || id >= 32 * a.keep_words) {
+        return false;
+    }
+    const u32* bits = a.keep_per_query ? a.keep + query * a.keep_words : a.keep;
+    return bits[id >> 5] >> (id & 31) & 1;
+}
+
+// The query as the scan multiplies it, moved and scaled, zero-padded: (padded_dim,) shared.
+__device__ __forceinline__ int padded_dim(int dim) { return (dim + 3) / 4 * 4; }
+
+__device__ __forceinline__ float moved_component(const ScanArgs& a, int query, int d) {
+    const float x = a.queries[(i64)query * a.dim + d];
+    return a.shift == nullptr ? x : __fsub_rn(x, a.shift[d]);
+}
+
+__device__ __forceinline__ void load_query(const ScanArgs& a, int query, float* scaled) {
+    for (int d = threadIdx.x; d < padded_dim(a.dim); d += BLOCK) {
+        const float x = d < a.dim ? moved_component(a, query, d) : 0.0f;
+        scaled[d] = a.inner ? x : 2.0f * x;
+    }
+}
+
+struct QueryScale {
+    double square;  // |q|^2 of the moved query
+    double slack;   // bound of |score - canonical distance|
+};
+
+// The whole block. As numpy_ops/_slack.py: (dim + 16) (u size + 2^-126), size = (|q| + R)^2 or
+// 2 |q| R, where R is the largest radius of the probed lists. `partial` (BLOCK,) shared.
+__device__ __forceinline__ QueryScale query_scale(const ScanArgs& a, int query, double* partial) {
+    double square = 0.0;
+    for (int d = threadIdx.x; d < a.dim; d += BLOCK) {
+        const double x = moved_component(a, query, d);
+        square += x * x;
+    }
+    float radius = 0.0f;
+    for (int p = threadIdx.x; p < a.n_probes; p += BLOCK) {
+        radius = fmaxf(radius, a.radius[a.probes[(i64)query * a.n_probes + p]]);
+    }
+    float* largest = reinterpret_cast<float*>(partial + BLOCK);
+    partial[threadIdx.x] = square;
+    largest[threadIdx.x] = radius;
+    for (int half = BLOCK / 2; half > 0; half /= 2) {
+        __syncthreads();  // the level above is written
+        if (threadIdx.x < half) {
+            partial[threadIdx.x] += partial[threadIdx.x + half];
+            largest[threadIdx.x] = fmaxf(largest[threadIdx.x], largest[threadIdx.x + half]);
+        }
+    }
+    __syncthreads();  // the sums are there
+    QueryScale scale;
+    scale.square = partial[0];
+    const double norm = sqrt(scale.square) * (1.0 + 1e-9), reach = largest[0];
+    const double size = a.inner ? 2.0 * norm * reach : (norm + reach) * (norm + reach);
+    scale.slack = (a.dim + MARGIN) * (UNIT * size + TINY);
+    __syncthreads();  // everyone has read them: the memory may be used again
+    return scale;
+}
+
+constexpr int SCALE_BYTES = BLOCK * 12;  // of shared memory that query_scale takes
+
+// Components of one stored row times the query in shared memory, by one group of lanes.
+struct DotScore {
+    StoredRows rows;
+    const float* query;  // (padded_dim,) shared
+
+    __device__ float operator()(i64 row) const {
+        float sum = 0.0f;
+        for (int d = 4 * lane_in_group(); d < rows.dim; d += 4 * GROUP) {
+            float x[4];
+            rows.load(row, d, x);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                sum = fmaf(x[i], query[d + i], sum);
+            }
+        }
+        return group_sum(sum);
+    }
+};
+
+// Canonical distance of a stored row, by one group; all lanes of the warp come together.
+__device__ __forceinline__ float canonical_of(const ScanArgs& a, const StoredRows& rows, int query,
+                                              i64 row, int list) {
+    const float* q = a.queries + (i64)query * a.dim;
+    return canonical([&](int d) { return rows.decoded(row, list, d); }, [&](int d) { return q[d]; },
+                     a.dim, a.inner, rows.without_direction(row) ? 1.0 : 0.0);
+}
+
+// Calls visit(list, probe, begin, end) for this split's chunks of the query's rows, nearest lists
+// first, until it returns false. The same for all threads of the block.
+template <class Visit>
+__device__ __forceinline__ void for_each_chunk(const ScanArgs& a, int query, int split,
+                                               const Visit& visit) {
+    int turn = 0;
+    for (int p = 0; p < a.n_probes; p++) {
+        const int list = a.probes[(i64)query * a.n_probes + p];
+        const i64 stop = a.offsets[list + 1];
+        for (i64 begin = a.offsets[list]; begin < stop; begin += CHUNK) {
+            const i64 end = begin + CHUNK < stop ? begin + CHUNK : stop;
+            if (turn == split && !visit(list, p, begin, end)) {
+                return;
+            }
+            turn = turn + 1 == a.n_splits ? 0 : turn + 1;
+        }
+    }
+}
+
+__device__ __forceinline__ float pair_term(const ScanArgs& a, int query, int probe, float own) {
+    return a.terms == nullptr ? own : a.terms[(i64)query * a.n_probes + probe];
+}
+
+// The whole block: upper bound of the k-th smallest score among the first `budget` rows of the
+// split, +inf if there are fewer. keys (budget + CHUNK,), histogram (256,), found (2,) shared.
+template <class Score>
+__device__ __forceinline__ float first_bound(const ScanArgs& a, int query, int split, float own,
+                                             const Score& score, u32* keys, int* histogram,
+                                             u32* found) {
+    int n = 0;
+    for_each_chunk(a, query, split, [&](int, int probe, i64 begin, i64 end) {
+        const float term = pair_term(a, query, probe, own);
+        for (int i = threadIdx.x / GROUP; i < CHUNK; i += GROUPS) {
+            const bool inside = begin + i < end;
+            const i64 row = inside ? begin + i : begin;
+            const float product = score(row);
+            if (inside && lane_in_group() == 0) {
+                const bool kept = allowed(a, query, a.ids[row]);
+                const float found_score = term + (a.norms[row] - product);
+                keys[n + i] = key_of(kept ? found_score : positive_infinity());
+            }
+        }
+        n += (int)(end - begin);
+        return n < a.budget;
+    });
+    __syncthreads();  // every score is written
+    const u32 key = kth_smallest(keys, n, a.k, histogram, found);
+    return key == NO_KEY ? positive_infinity() : float_of(key);
+}
+
+// The whole block: canonical distances of this split's rows whose score is at or under `ceiling`
+// go to the selection.
+template <class Score>
+__device__ __forceinline__ void select_under(const ScanArgs& a, int query, int split, float own,
+                                             double ceiling, double slack, const Score& score,
+                                             Selection& best) {
+    const StoredRows rows = stored_rows(a);
+    const float limit = a.limit == nullptr ? positive_infinity() : a.limit[query];
+    for_each_chunk(a, query, split, [&](int list, int probe, i64 begin, i64 end) {
+        const float term = pair_term(a, query, probe, own);
+        best.make_room(CHUNK);
+        const double highest = fmin(ceiling, (double)best.bound() + slack);
+        for (int i = threadIdx.x / GROUP; i < CHUNK; i += GROUPS) {
+            const bool inside = begin + i < end;
+            const i64 row = inside ? begin + i : begin;
+            const float product = score(row);
+            const bool passes = inside && (double)(term + (a.norms[row] - product)) <= highest &&
+                                allowed(a, query, a.ids[row]);
+            if (!__any_sync(ALL_LANES, passes)) {
+                continue;  // the whole warp
+            }
+            const float distance = canonical_of(a, rows, query, row, list);
+            if (passes && lane_in_group() == 0 && distance <= limit) {
+                best.push(distance, a.ids[row]);
+            }
+        }
+        return true;
+    });
+}

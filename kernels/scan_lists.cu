@@ -1,0 +1,262 @@
+// scan_lists: the k nearest rows of the probed lists, each list multiplied with all of its queries.
+//
+//   (dists, ids)[q] = the k smallest by (canonical distance, id) over the rows of lists probes[q]
+//
+// Large batches, list by list, five launches:
+//   scan_bound    one block a query: slack, a ceiling from its first `budget` rows, pairs counted
+//   scan_plan     one block: first pair and first tile of every list (left out for one list)
+//   scan_group    one thread a pair: pairs by list, in any order (left out for one list)
+//   scan_filter   one block a tile of 64 pairs of one list: multiplies it with the list's rows in
+//                 tiles of 64 and appends the rows at or under the ceiling to their query
+//   scan_finish   one block a query: canonical distances of the survivors, the k best of them; if
+//                 there were more survivors than places, it walks the query's lists itself, exactly
+// Small batches, one launch:
+//   scan_queries  one block a (query, split): the walk of scan.cuh; splits are merged afterwards
+//
+// in      struct ScanArgs in scan.cuh: queries (Q, dim), probes (Q, P), lists, payload, filter
+// out     dists (n_splits, Q, k) f32, names (n_splits, Q, k) i64, padded with (+inf, -1)
+// defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; TABLE (not read here)
+// grid    scan_bound, scan_finish (Q), scan_plan (1), scan_group (ceil(Q P / BLOCK)),
+//         scan_filter (tiles at most, row splits), scan_queries (Q, n_splits)
+// shared  dynamic: max(BLOCK * 12, 4 * padded dim + max(4 * (budget + 128), 24 * capacity)) bytes
+// budget  scan_bound: regs <= 80, spills 0, blocks/SM >= 3
+// budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
+// budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
+// budget  scan_filter: regs <= 80, spills 0, blocks/SM >= 3
+// budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
+// budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
+// cost    2 * pairs * list length * dim flop; Q * budget * dim for the bound; survivors * dim in
+//         float64
+// source  own: bound, filter and canonical rescoring of gpuann; list-major order as in FAISS'
+//         contrib/big_batch_search
+#include "common.cuh"
+#include "ptx.cuh"
+#include "scan.cuh"
+#include "tile.cuh"
+
+// The walk's shared memory: the query, then the keys of the bound or the selection, never both.
+struct WalkMemory {
+    float* query;
+    u32* keys;
+    void* selection;
+
+    __device__ WalkMemory(unsigned char* bytes, int dim) {
+        query = reinterpret_cast<float*>(bytes);
+        const int used = (padded_dim(dim) * 4 + 7) / 8 * 8;
+        keys = reinterpret_cast<u32*>(bytes + used);
+        selection = bytes + used;
+    }
+};
+
+ENTRY(scan_bound)(const ScanArgs a) {
+    EXTERN_SHARED(unsigned char, bytes);
+    __shared__ int histogram[256];
+    __shared__ u32 found[2];
+    const int query = blockIdx.x;  // [0, Q)
+    const QueryScale scale = query_scale(a, query, reinterpret_cast<double*>(bytes));
+    const WalkMemory memory(bytes, a.dim);
+    load_query(a, query, memory.query);
+    __syncthreads();  // the query is there
+    const float own = a.inner ? 0.0f : (float)scale.square;
+    const DotScore score{stored_rows(a), memory.query};
+    float bound = first_bound(a, query, 0, own, score, memory.keys, histogram, found);
+    if (a.limit != nullptr) {
+        bound = fminf(bound, a.limit[query]);
+    }
+    if (threadIdx.x == 0) {
+        a.ceiling[query] = (double)bound + 2.0 * scale.slack;
+        a.slack[query] = scale.slack;
+        a.query_term[query] = own;
+        a.n_survivors[query] = 0;
+    }
+    if (a.n_lists > 1) {
+        for (int p = threadIdx.x; p < a.n_probes; p += BLOCK) {
+            atomicAdd(&a.list_pairs[a.probes[(i64)query * a.n_probes + p]], 1);
+        }
+    }
+}
+
+ENTRY(scan_plan)(const ScanArgs a) {
+    __shared__ i64 pairs[BLOCK], tiles[BLOCK];
+    i64 pairs_before = 0, tiles_before = 0;
+    for (int start = 0; start < a.n_lists; start += BLOCK) {
+        const int list = start + threadIdx.x;
+        const int mine = list < a.n_lists ? a.list_pairs[list] : 0;
+        pairs[threadIdx.x] = mine;
+        tiles[threadIdx.x] = ceil_div(mine, TILE);
+        for (int stride = 1; stride < BLOCK; stride *= 2) {
+            __syncthreads();  // sums over `stride` lists are there
+            const bool add = threadIdx.x >= stride;
+            const i64 more_pairs = add ? pairs[threadIdx.x - stride] : 0;
+            const i64 more_tiles = add ? tiles[threadIdx.x - stride] : 0;
+            __syncthreads();  // everyone has read them
+            pairs[threadIdx.x] += more_pairs;
+            tiles[threadIdx.x] += more_tiles;
+        }
+        __syncthreads();  // inclusive sums
+        if (list < a.n_lists) {
+            a.pair_first[list + 1] = pairs_before + pairs[threadIdx.x];
+            a.tile_first[list + 1] = tiles_before + tiles[threadIdx.x];
+        }
+        pairs_before += pairs[BLOCK - 1];
+        tiles_before += tiles[BLOCK - 1];
+        __syncthreads();  // the sums are read: the next lists may come
+    }
+    if (threadIdx.x == 0) {
+        a.pair_first[0] = 0;
+        a.tile_first[0] = 0;
+    }
+}
+
+ENTRY(scan_group)(const ScanArgs a) {
+    const i64 pair = global_thread();  // [0, Q P)
+    if (pair < (i64)a.n_queries * a.n_probes) {
+        const int list = a.probes[pair];
+        const int place = atomicSub(&a.list_pairs[list], 1) - 1;
+        a.pair_order[a.pair_first[list] + place] = pair;
+    }
+}
+
+// The pairs of one tile: their queries, moved and scaled, as rows of the product.
+struct TileQueries {
+    const ScanArgs& a;
+    const int* query;  // (TILE,) shared; -1 for none
+    bool whole;        // four components may be loaded at once
+
+    __device__ void load(int row, int d, float (&out)[4]) const {
+        const int q = query[row];
+        load_four(a.queries + (i64)q * a.dim + d, q < 0 ? 0 : a.dim - d, whole, out);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (a.shift != nullptr && q >= 0 && d + i < a.dim) {
+                out[i] = __fsub_rn(out[i], a.shift[d + i]);
+            }
+            out[i] = a.inner ? out[i] : 2.0f * out[i];
+        }
+    }
+};
+
+struct TileRows {
+    StoredRows rows;
+    i64 begin, end;
+
+    __device__ void load(int row, int d, float (&out)[4]) const {
+        if (begin + row < end) {
+            rows.load(begin + row, d, out);
+        } else {
+            out[0] = out[1] = out[2] = out[3] = 0.0f;
+        }
+    }
+};
+
+// Largest float32 score that does not exceed `x` by more than rounding: x rounded up.
+__device__ __forceinline__ float rounded_up(double x) {
+    const float nearest = __double2float_rn(x);
+    return (double)nearest < x ? nextafterf(nearest, positive_infinity()) : nearest;
+}
+
+ENTRY(scan_filter)(const ScanArgs a) {
+    __shared__ TileMemory memory;
+    __shared__ int query[TILE];
+    __shared__ float highest[TILE];  // of N - q.r, so the pair's term is taken off
+    const i64 tile = blockIdx.x;
+    int list = 0;
+    i64 first_pair = tile * TILE, end_pair = a.n_queries;  // one list: a pair is a query
+    if (a.n_lists > 1) {
+        if (tile >= a.tile_first[a.n_lists]) {
+            return;  // the grid is for the most tiles that there can be
+        }
+        list = last_at_or_before(a.tile_first, a.n_lists, tile);
+        first_pair = a.pair_first[list] + (tile - a.tile_first[list]) * TILE;
+        end_pair = a.pair_first[list + 1];
+    }
+    if (threadIdx.x < TILE) {
+        const i64 at = first_pair + threadIdx.x;
+        query[threadIdx.x] = -1;
+        if (at < end_pair) {
+            const i64 pair = a.n_lists > 1 ? a.pair_order[at] : at;
+            const int q = (int)(pair / a.n_probes);
+            const float term = a.terms == nullptr ? a.query_term[q] : a.terms[pair];
+            query[threadIdx.x] = q;
+            highest[threadIdx.x] = rounded_up(a.ceiling[q] - term);
+        }
+    }
+    __syncthreads();  // the pairs are there
+    const TileQueries queries{a, query, rows_are_aligned(a.queries, a.dim)};
+    const i64 stop = a.offsets[list + 1];
+    const i64 stride = (i64)gridDim.y * TILE;
+    for (i64 begin = a.offsets[list] + (i64)blockIdx.y * TILE; begin < stop; begin += stride) {
+        float product[4][4] = {};
+        tile_product(queries, TileRows{stored_rows(a), begin, stop}, a.dim, memory, Multiply{},
+                     product);
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            const i64 row = begin + 4 * tile_x() + j;
+            const float norm = row < stop ? a.norms[row] : 0.0f;
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int q = query[4 * tile_y() + i];
+                if (q < 0 || row >= stop || !(norm - product[i][j] <= highest[4 * tile_y() + i]) ||
+                    !allowed(a, q, a.ids[row])) {
+                    continue;
+                }
+                const int place = atomicAdd(&a.n_survivors[q], 1);
+                if (place < a.survivor_places) {
+                    a.survivors[(i64)q * a.survivor_places + place] = row;
+                }
+            }
+        }
+    }
+}
+
+ENTRY(scan_finish)(const ScanArgs a) {
+    EXTERN_SHARED(unsigned char, bytes);
+    __shared__ int arrived;
+    const int query = blockIdx.x;  // [0, Q)
+    const int n = a.n_survivors[query];
+    const WalkMemory memory(bytes, a.dim);
+    load_query(a, query, memory.query);
+    Selection best;
+    best.begin(memory.selection, &arrived, a.capacity, a.k);
+    const StoredRows rows = stored_rows(a);
+    const float limit = a.limit == nullptr ? positive_infinity() : a.limit[query];
+    if (n > a.survivor_places) {  // overflow: nothing was kept of what did not fit
+        select_under(a, query, 0, a.query_term[query], a.ceiling[query], a.slack[query],
+                     DotScore{rows, memory.query}, best);
+    } else {
+        for (int start = 0; start < n; start += GROUPS) {
+            best.make_room(GROUPS);
+            const int i = start + threadIdx.x / GROUP;
+            const i64 row = a.survivors[(i64)query * a.survivor_places + (i < n ? i : start)];
+            const int list = last_at_or_before(a.offsets, a.n_lists + 1, row);
+            const float distance = canonical_of(a, rows, query, row, list);
+            if (i < n && lane_in_group() == 0 && distance <= limit) {
+                best.push(distance, a.ids[row]);
+            }
+        }
+    }
+    best.finish(a.dists + (i64)query * a.k, a.names + (i64)query * a.k);
+}
+
+ENTRY(scan_queries)(const ScanArgs a) {
+    EXTERN_SHARED(unsigned char, bytes);
+    __shared__ int histogram[256];
+    __shared__ u32 found[2];
+    __shared__ int arrived;
+    const int query = blockIdx.x, split = blockIdx.y;
+    const QueryScale scale = query_scale(a, query, reinterpret_cast<double*>(bytes));
+    const WalkMemory memory(bytes, a.dim);
+    load_query(a, query, memory.query);
+    __syncthreads();  // the query is there
+    const float own = a.inner ? 0.0f : (float)scale.square;
+    const DotScore score{stored_rows(a), memory.query};
+    float bound = first_bound(a, query, split, own, score, memory.keys, histogram, found);
+    if (a.limit != nullptr) {
+        bound = fminf(bound, a.limit[query]);
+    }
+    Selection best;
+    best.begin(memory.selection, &arrived, a.capacity, a.k);
+    select_under(a, query, split, own, (double)bound + 2.0 * scale.slack, scale.slack, score, best);
+    const i64 out = ((i64)split * a.n_queries + query) * a.k;
+    best.finish(a.dists + out, a.names + out);
+}
