@@ -1,4 +1,4 @@
-"""NVTX ranges around the public calls, so that a profile reads like the code.
+"""NVTX ranges around the public calls and the operations: a profile reads like the code.
 
 nvtx has no wheels for some platforms; there the ranges are nothing, and cost nothing.
 """

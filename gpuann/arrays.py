@@ -11,6 +11,8 @@ from gpuann.errors import bad_type, bad_value
 
 HostArray = npt.NDArray[Any]
 
+_DLPACK_CUDA = 2  # kDLCUDA of dlpack.h
+
 CHUNK_FLOATS = 1 << 23  # of one chunk as float32: 32 MiB
 
 
@@ -41,18 +43,28 @@ def queries(where: str, data: Any, dim: int) -> HostArray:
 
 
 def check_output(
-    where: str, name: str, given: Any, shape: tuple[int, int], dtype: npt.DTypeLike
+    where: str,
+    name: str,
+    given: Any,
+    shape: tuple[int, int],
+    dtype: npt.DTypeLike,
+    *,
+    on_device: bool = False,
 ) -> None:
-    """Raise unless `given` is None or an array that a result can be written into."""
+    """Raise unless `given` is None or an array that a result can be written into: a device array
+    for a result on the device, else a NumPy array.
+    """
     if given is None:
         return
-    if not isinstance(given, np.ndarray):
+    if on_device and not on_cuda(given):
+        raise bad_type(where, name, "be a device array, as the queries", type(given).__name__)
+    if not on_device and not isinstance(given, np.ndarray):
         raise bad_type(where, name, "be a NumPy array", type(given).__name__)
     if given.shape != shape:
         raise bad_value(where, name, f"have shape {shape}", given.shape)
     if given.dtype != dtype:
         raise bad_type(where, name, f"be {np.dtype(dtype)}", given.dtype)
-    if not given.flags.writeable:
+    if not on_device and not given.flags.writeable:
         raise bad_value(where, name, "be writeable", "a read-only array")
 
 
@@ -60,8 +72,17 @@ def output(given: HostArray | None, result: HostArray) -> HostArray:
     """`result`, or the checked `given` filled with it."""
     if given is None:
         return result
-    given[:] = result
+    given[...] = result
     return given
+
+
+def on_cuda(data: Any) -> bool:
+    """Whether `data` is an array on a CUDA device: CuPy's, or anything that says so by
+    `__cuda_array_interface__` or DLPack.
+    """
+    if hasattr(data, "__cuda_array_interface__"):
+        return True
+    return hasattr(data, "__dlpack_device__") and int(data.__dlpack_device__()[0]) == _DLPACK_CUDA
 
 
 class Rows:

@@ -74,17 +74,8 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "dataset", dataset)
     rows.check()
-    xp = backend.xp
-    sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
-    shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
-    on_device = None if shift is None else backend.put(shift)
-    codec = FlatCodec(how, on_device)
-    parts = [codec.measure(backend, backend.put(chunk)) for _, chunk in rows.chunks()]
-    norms = xp.concatenate([part.norms for part in parts])
-    scale = xp.concatenate([part.scale for part in parts]) if how == "cosine" else None
-    radius = max(float(part.reach.max()) for part in parts)
-    one = lists.one_list(backend, norms, radius)
-    return Index(backend, how, FlatPayload(backend.put(rows.whole()), scale, on_device), one)
+    with backend.active():
+        return _build(backend, rows, how)
 
 
 @annotate("brute_force.search")
@@ -130,7 +121,21 @@ def search(
         probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
         return backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
 
-    def run(x: HostArray, k: int) -> tuple[HostArray, HostArray]:
+    def run(x: Any, k: int) -> tuple[Any, Any]:
         return in_batches(backend, index.metric, x, k, len(index), 1, limit, scan)
 
-    return run_search(where, queries, index.dim, k, neighbors, distances, run)
+    return run_search(where, backend, queries, index.dim, k, neighbors, distances, run)
+
+
+def _build(backend: Backend, rows: arrays.Rows, how: Metric) -> Index:
+    xp = backend.xp
+    sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
+    shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
+    on_device = None if shift is None else backend.put(shift)
+    codec = FlatCodec(how, on_device)
+    parts = [codec.measure(backend, backend.put(chunk)) for _, chunk in rows.chunks()]
+    norms = xp.concatenate([part.norms for part in parts])
+    scale = xp.concatenate([part.scale for part in parts]) if how == "cosine" else None
+    radius = max(float(part.reach.max()) for part in parts)
+    one = lists.one_list(backend, norms, radius)
+    return Index(backend, how, FlatPayload(backend.put(rows.whole()), scale, on_device), one)

@@ -1,5 +1,6 @@
 """What the public index modules share: the index object, opening the data, training, searching."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from gpuann import arrays, backends, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.backends.seam import Array
 from gpuann.codecs import vectors
 from gpuann.errors import bad_value
 from gpuann.metric import Metric, check
@@ -128,36 +130,67 @@ def search_ivf(
 ) -> tuple[HostArray, HostArray]:
     """The public search of every inverted-file index."""
 
-    def run(x: HostArray, k: int) -> tuple[HostArray, HostArray]:
-        return ivf.search(index.core, x, k, params.n_probes, params.workspace_limit)
+    core = index.core
 
-    return search(where, queries, index.dim, k, neighbors, distances, run)
+    def run(x: Array, k: int) -> tuple[Array, Array]:
+        return ivf.search(core, x, k, params.n_probes, params.workspace_limit)
+
+    return search(where, core.backend, queries, index.dim, k, neighbors, distances, run)
 
 
 def search(
     where: str,
+    backend: Backend,
     queries: Any,
     dim: int,
     k: int,
     neighbors: HostArray | None,
     distances: HostArray | None,
-    run: Callable[[HostArray, int], tuple[HostArray, HostArray]],
+    run: Callable[[Array, int], tuple[Array, Array]],
 ) -> tuple[HostArray, HostArray]:
-    """Check a search's arguments, run it (chunk by chunk if so given), fill given outputs."""
+    """Check a search's arguments, run it (chunk by chunk if so given), fill given outputs.
+
+    The results are where the queries are.
+    """
     k = validate.n_results(where, k)
     chunks = arrays.query_chunks(queries)
     if chunks is None:
-        x = arrays.queries(where, queries, dim)
-        _check_outputs(where, len(x), k, neighbors, distances)
+        x = query_rows(where, backend, queries, dim)
+        _check_outputs(where, backend, x, (len(x), k), neighbors, distances)
         found = run(x, k)
     else:
-        nothing = np.empty((0, k), np.float32), np.empty((0, k), np.int64)
-        parts = [nothing, *(run(arrays.queries(where, chunk, dim), k) for chunk in chunks)]
-        found = np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
-        _check_outputs(where, len(found[0]), k, neighbors, distances)
+        parts = [run(query_rows(where, backend, chunk, dim), k) for chunk in chunks]
+        on_device = bool(parts) and backend.holds(parts[0][0])
+        xp = backend.xp if on_device else np
+        nothing = xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
+        found = (
+            xp.concatenate([part[0] for part in [nothing, *parts]]),
+            xp.concatenate([part[1] for part in [nothing, *parts]]),
+        )
+        _check_outputs(where, backend, found[0], found[0].shape, neighbors, distances)
     return arrays.output(distances, found[0]), arrays.output(neighbors, found[1])
 
 
-def _check_outputs(where: str, n: int, k: int, neighbors: Any, distances: Any) -> None:
-    arrays.check_output(where, "distances", distances, (n, k), np.float32)
-    arrays.check_output(where, "neighbors", neighbors, (n, k), np.int64)
+def query_rows(where: str, backend: Backend, data: Any, dim: int) -> Array:
+    """Query rows (n, dim), checked: left on the device where the backend can take them, else on
+    the host.
+
+    Values of device queries are looked at under GPUANN_CHECK=1 only, for that waits for the device;
+    without it a query with a NaN finds nothing: (+inf, -1).
+    """
+    if not backend.holds(data):
+        return arrays.queries(where, data, dim)
+    with backend.active():
+        x = backend.put(data)
+        validate.matrix(where, "queries", x, dim)
+        if os.environ.get("GPUANN_CHECK") == "1":
+            validate.finite(where, "queries", backend.get(x))
+    return x
+
+
+def _check_outputs(
+    where: str, backend: Backend, x: Array, shape: Any, neighbors: Any, distances: Any
+) -> None:
+    there = backend.holds(x)
+    arrays.check_output(where, "distances", distances, shape, np.float32, on_device=there)
+    arrays.check_output(where, "neighbors", neighbors, shape, np.int64, on_device=there)

@@ -137,9 +137,11 @@ def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool,
 
 
 def search(
-    core: Core, queries: arrays.HostArray, k: int, n_probes: int, workspace_limit: int
-) -> tuple[arrays.HostArray, arrays.HostArray]:
-    """queries (n, dim), checked -> distances (n, k) float32, ids (n, k) int64."""
+    core: Core, queries: Array, k: int, n_probes: int, workspace_limit: int
+) -> tuple[Array, Array]:
+    """queries (n, dim) on the host or the device, checked -> distances (n, k) float32, ids (n, k)
+    int64, where the queries are.
+    """
     n_probes = min(n_probes, len(core.coarse.centers))
 
     def scan(x: Array, found: int) -> tuple[Array, Array]:
@@ -153,29 +155,42 @@ def search(
 def in_batches(
     backend: Backend,
     how: Metric,
-    queries: arrays.HostArray,
+    queries: Array,
     k: int,
     n_rows: int,
     n_probes: int,
     workspace_limit: int,
     scan: Callable[[Array, int], tuple[Array, Array]],
-) -> tuple[arrays.HostArray, arrays.HostArray]:
+) -> tuple[Array, Array]:
     """Run `scan` over batches of queries; its distances become those of the metric.
 
-    k beyond n_rows is filled up with (+inf, -1), or (-inf, -1) for inner_product.
+    k beyond n_rows is filled up with (+inf, -1), or (-inf, -1) for inner_product. The results are
+    where the queries are: nothing here waits for a device unless they are on the host.
     """
-    found = min(k, n_rows)
-    dists = np.full((len(queries), k), np.inf, np.float32)
-    ids = np.full((len(queries), k), -1, np.int64)
-    dim = queries.shape[1]
-    for part in plan.query_batches(len(queries), n_probes, dim, found, workspace_limit):
-        x = vectors.as_float(backend.xp, backend.put(np.ascontiguousarray(queries[part])), how)
+    xp, found, dim = backend.xp, min(k, n_rows), queries.shape[1]
+
+    def one(part: slice) -> tuple[Array, Array]:
+        rows = xp.ascontiguousarray(backend.put(queries[part]))
+        x = vectors.as_float(xp, rows, how)
         near, names = scan(x, found)
         if how == "cosine":
             # a zero query has no direction: it counts as orthogonal to every row
             near = near + ~x.any(axis=1, keepdims=True)
-        dists[part, :found], ids[part, :found] = near, names
-    return metric.reported(how, dists), ids
+        return near, names
+
+    parts = list(plan.query_batches(len(queries), n_probes, dim, found, workspace_limit))
+    with backend.active():
+        if len(parts) == 1 and found == k:
+            dists, ids = one(parts[0])
+        else:
+            dists = xp.full((len(queries), k), np.inf, xp.float32)
+            ids = xp.full((len(queries), k), -1, xp.int64)
+            for part in parts:
+                dists[part, :found], ids[part, :found] = one(part)
+        dists = metric.reported(how, dists)
+    if backend.holds(queries):
+        return dists, ids
+    return backend.get(dists), backend.get(ids)
 
 
 def _scan(core: Core, x: Array, k: int, n_probes: int) -> tuple[Array, Array]:

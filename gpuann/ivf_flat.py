@@ -61,8 +61,9 @@ def build(
     where = "ivf_flat.build"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
-    return _fill(backend, rows, how, centers, sample.shift, progress=progress)
+    with backend.active():
+        sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
+        return _fill(backend, rows, how, centers, sample.shift, progress=progress)
 
 
 @annotate("ivf_flat.build_precomputed")
@@ -83,7 +84,8 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     given, shift = given_centers(where, centers, rows.dim, index_params.n_lists, how)
-    return _fill(backend, rows, how, backend.put(given), shift, progress=progress)
+    with backend.active():
+        return _fill(backend, rows, how, backend.put(given), shift, progress=progress)
 
 
 @annotate("ivf_flat.search")

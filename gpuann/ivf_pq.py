@@ -130,12 +130,13 @@ def build(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
-    sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
-    centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
-    residuals = _residuals(backend, index_params, sample, centers)
-    n_iters, seed = index_params.kmeans_n_iters, index_params.seed
-    codebooks = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
-    return _fill(backend, rows, how, centers, codebooks, sample.shift, progress=progress)
+    with backend.active():
+        sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
+        centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
+        residuals = _residuals(backend, index_params, sample, centers)
+        n_iters, seed = index_params.kmeans_n_iters, index_params.seed
+        codebooks = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
+        return _fill(backend, rows, how, centers, codebooks, sample.shift, progress=progress)
 
 
 @annotate("ivf_pq.build_precomputed")
@@ -165,9 +166,10 @@ def build_precomputed(
     if codebooks.dtype != np.float32:
         raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
     validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
-    padded = pq.pad(backend.xp, backend.put(given), pq_dim * pq_len)
-    books = backend.put(np.ascontiguousarray(codebooks))
-    return _fill(backend, rows, how, padded, books, shift, progress=progress)
+    with backend.active():
+        padded = pq.pad(backend.xp, backend.put(given), pq_dim * pq_len)
+        books = backend.put(np.ascontiguousarray(codebooks))
+        return _fill(backend, rows, how, padded, books, shift, progress=progress)
 
 
 @annotate("ivf_pq.search")

@@ -92,7 +92,7 @@ def fit(
 
     Returns
     -------
-    centroids (n_clusters, dim) float32, inertia float, n_iter int
+    centroids (n_clusters, dim) float32, inertia float, n_iter int; centroids where X is
         inertia is the sum over all rows of X of the squared distance to the nearest centroid.
 
     Notes
@@ -112,15 +112,16 @@ def fit(
             where, "n_clusters", f"be at most the {rows.n_rows} rows of X", params.n_clusters
         )
     start = _given_centroids(where, params, centroids, rows.dim)
-    sample = sample_rows(rows.n_rows, _sample_size(params, rows.n_rows), params.seed)
-    x = backend.put(rows.take(sample).astype(np.float32, copy=False))
-    if start is None:
-        start = initial_centers(backend, x, params, progress=progress)
-    trained = lloyd(
-        backend, x[None], backend.put(start)[None], params.max_iter, params.tol, progress=progress
-    )
-    centers = trained.centers[0]
-    return centers, _inertia(backend, rows, centers), trained.n_iter
+    with backend.active():
+        sample = sample_rows(rows.n_rows, _sample_size(params, rows.n_rows), params.seed)
+        x = backend.put(rows.take(sample).astype(np.float32, copy=False))
+        if start is None:
+            start = initial_centers(backend, x, params, progress=progress)
+        first = backend.put(start)[None]
+        trained = lloyd(backend, x[None], first, params.max_iter, params.tol, progress=progress)
+        centers = trained.centers[0]
+        inertia = _inertia(backend, rows, centers)
+    return centers if backend.holds(X) else backend.get(centers), inertia, trained.n_iter
 
 
 @annotate("kmeans.predict")
@@ -140,14 +141,15 @@ def predict(
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)
     rows.check()
-    centers = backend.put(_centroids(where, centroids, rows.dim))
-    labels = backend.xp.empty(rows.n_rows, backend.xp.int32)
     inertia = 0.0
-    for start, chunk in rows.chunks():
-        part, dists = _assign(backend, chunk, centers)
-        labels[start : start + len(chunk)] = part
-        inertia += float(dists.astype(np.float64).sum())
-    return labels, inertia
+    with backend.active():
+        centers = backend.put(_centroids(where, centroids, rows.dim))
+        labels = backend.xp.empty(rows.n_rows, backend.xp.int32)
+        for start, chunk in rows.chunks():
+            part, dists = _assign(backend, chunk, centers)
+            labels[start : start + len(chunk)] = part
+            inertia += float(dists.astype(np.float64).sum())
+    return labels if backend.holds(X) else backend.get(labels), inertia
 
 
 @annotate("kmeans.cluster_cost")
@@ -165,7 +167,8 @@ def cluster_cost(
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)
     rows.check()
-    return _inertia(backend, rows, backend.put(_centroids(where, centroids, rows.dim)))
+    with backend.active():
+        return _inertia(backend, rows, backend.put(_centroids(where, centroids, rows.dim)))
 
 
 def lloyd(
@@ -204,10 +207,10 @@ def _update(
     empty = counts == 0
     for b in xp.flatnonzero(empty.any(axis=1)).tolist():
         vacant = xp.flatnonzero(empty[b])
-        _, farthest = backend.ops.select_k(-dists[b : b + 1], None, min(len(vacant), x.shape[1]))
-        means[b, vacant[: farthest.shape[1]]] = x[b, farthest[0]]
+        farthest = np.argsort(-backend.get(dists[b]), kind="stable")[: len(vacant)]
+        means[b, vacant[: len(farthest)]] = x[b, backend.put(farthest)]
         # more empty clusters than rows: the others keep the centre they had
-        means[b, vacant[farthest.shape[1] :]] = centers[b, vacant[farthest.shape[1] :]]
+        means[b, vacant[len(farthest) :]] = centers[b, vacant[len(farthest) :]]
     return means, bool(empty.any())
 
 
@@ -239,7 +242,7 @@ def _plus_plus(backend: Backend, x: Array, n: int, seed: int, *, progress: bool)
     nearest: arrays.HostArray | None = None
     for _ in bar(range(n - 1), "k-means++", show=progress):
         _, last = backend.ops.assign(x[None], x[None, chosen[-1] : chosen[-1] + 1])
-        dists = last[0].astype(np.float64)
+        dists = backend.get(last[0]).astype(np.float64)
         nearest = dists if nearest is None else np.minimum(nearest, dists)
         total = np.cumsum(nearest)
         at = int(np.searchsorted(total, random.random() * total[-1], side="right"))

@@ -8,8 +8,11 @@ from gpuann import arrays, backends, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.backends.seam import Array
 from gpuann.codecs import vectors
 from gpuann.errors import bad_type, bad_value
+from gpuann.index import query_rows
 
 _FLOATS_AT_ONCE = 1 << 25  # of candidates' rows: 128 MiB
 
@@ -47,19 +50,61 @@ def refine(
     Notes
     -----
     Cost   n_queries * n_candidates * dim. Only the candidates' rows are read, in ascending order,
-           128 MiB of them at a time or those of one query.
+           128 MiB of them at a time or those of one query. Where all three arrays lie on the
+           device nothing is copied; under cosine every row's length is computed.
     """
     where = "refine"
     how = metrics.check(where, metric)
     backend = backends.choose(where, device)
-    rows = arrays.as_host(where, "dataset", dataset)
+    there = backend.holds(queries)
+    if backend.holds(dataset) and there and backend.holds(candidates):
+        rows = backend.put(dataset)
+    else:
+        rows = arrays.as_host(where, "dataset", dataset)
     validate.matrix(where, "dataset", rows)
-    x = arrays.queries(where, queries, rows.shape[1])
-    wanted = _candidates(where, candidates, len(x), len(rows))
+    x = query_rows(where, backend, queries, rows.shape[1])
+    wanted = _candidates(where, backend, rows, candidates, len(x))
     k = wanted.shape[1] if k is None else validate.n_results(where, k)
-    arrays.check_output(where, "distances", distances, (len(x), k), np.float32)
-    arrays.check_output(where, "indices", indices, (len(x), k), np.int64)
-    dists, ids = np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int64)
+    for name, given, dtype in (
+        ("distances", distances, np.float32),
+        ("indices", indices, np.int64),
+    ):
+        arrays.check_output(where, name, given, (len(x), k), dtype, on_device=there)
+    with backend.active():
+        if backend.holds(rows):
+            dists, ids = _on_device(backend, rows, x, wanted, k, how)
+        else:
+            dists, ids = _from_host(where, backend, rows, x, wanted, k, how)
+        dists = metrics.reported(how, dists)
+    if not there:
+        dists, ids = backend.get(dists), backend.get(ids)
+    return arrays.output(distances, dists), arrays.output(indices, ids)
+
+
+def _on_device(
+    backend: Backend, rows: Array, x: Array, wanted: Array, k: int, how: metrics.Metric
+) -> tuple[Array, Array]:
+    """Everything lies on the device: nothing is copied, nothing waited for."""
+    xp, scale = backend.xp, None
+    if how == "cosine":
+        step = max(1, _FLOATS_AT_ONCE // rows.shape[1])
+        parts = [rows[at : at + step] for at in range(0, len(rows), step)]
+        scale = xp.concatenate([vectors.cosine_scale(xp, part) for part in parts])
+    return _refined(backend, rows, x, wanted, wanted, k, how, scale)
+
+
+def _from_host(
+    where: str,
+    backend: Backend,
+    rows: HostArray,
+    x: Array,
+    wanted: HostArray,
+    k: int,
+    how: metrics.Metric,
+) -> tuple[Array, Array]:
+    """Only the candidates' rows go to the device, some queries at a time."""
+    xp = backend.xp
+    dists, ids = xp.empty((len(x), k), xp.float32), xp.empty((len(x), k), xp.int64)
     step = max(1, _FLOATS_AT_ONCE // max(1, wanted.shape[1] * rows.shape[1]))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
@@ -70,29 +115,49 @@ def refine(
         picked = np.ascontiguousarray(rows[needed[present]])
         validate.finite(where, "dataset", picked, numbers=needed[present])
         picked = backend.put(picked)
-        scale = vectors.cosine_scale(backend.xp, picked) if how == "cosine" else None
-        q = vectors.as_float(backend.xp, backend.put(np.ascontiguousarray(x[part])), how)
-        found = backend.ops.refine(
-            q,
-            picked,
-            backend.put(np.where(names >= 0, place, -1)),
-            backend.put(names),
-            k,
-            metrics.scan_metric(how),
-            scale,
-        )
-        near = found[0] + ~q.any(axis=1, keepdims=True) if how == "cosine" else found[0]
-        dists[part], ids[part] = near, found[1]
-    return arrays.output(distances, metrics.reported(how, dists)), arrays.output(indices, ids)
+        scale = vectors.cosine_scale(xp, picked) if how == "cosine" else None
+        at = backend.put(np.where(names >= 0, place, -1))
+        queries = backend.put(x[part])
+        found = _refined(backend, picked, queries, at, backend.put(names), k, how, scale)
+        dists[part], ids[part] = found
+    return dists, ids
 
 
-def _candidates(where: str, given: Any, n_queries: int, n_rows: int) -> HostArray:
-    candidates = arrays.as_host(where, "candidates", given)
+def _refined(
+    backend: Backend,
+    rows: Array,
+    queries: Array,
+    candidates: Array,
+    names: Array,
+    k: int,
+    how: metrics.Metric,
+    scale: Array | None,
+) -> tuple[Array, Array]:
+    xp = backend.xp
+    q = vectors.as_float(xp, xp.ascontiguousarray(queries), how)
+    rows, scan = xp.ascontiguousarray(rows), metrics.scan_metric(how)
+    near, ids = backend.ops.refine(q, rows, candidates, names, k, scan, scale)
+    if how == "cosine":
+        near = near + ~q.any(axis=1, keepdims=True)
+    return near, ids
+
+
+def _candidates(where: str, backend: Backend, rows: Array, given: Any, n_queries: int) -> Array:
+    """Candidates (n_queries, n) int64, checked; on the device if the rows are there.
+
+    Values on the device are not looked at, which would wait for it: those outside the rows count as
+    none.
+    """
+    on_device = backend.holds(rows)
+    candidates = backend.put(given) if on_device else arrays.as_host(where, "candidates", given)
     if candidates.ndim != 2 or len(candidates) != n_queries:
         rule = f"have shape ({n_queries}, n_candidates)"
         raise bad_value(where, "candidates", rule, candidates.shape)
     if candidates.dtype.kind not in "iu":
         raise bad_type(where, "candidates", "be integers", candidates.dtype)
+    if on_device:
+        return backend.xp.ascontiguousarray(candidates.astype(np.int64, copy=False))
+    n_rows = len(rows)
     if candidates.size and not (candidates.min() >= -1 and candidates.max() < n_rows):
         wrong = int(candidates.min() if candidates.min() < -1 else candidates.max())
         raise bad_value(where, "candidates", f"lie in [0, {n_rows}) or be -1", wrong)

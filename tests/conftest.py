@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import gpuann
+from gpuann.cuda import device
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
@@ -19,6 +20,13 @@ settings.load_profile("ci")
 def rng(request):
     """A generator seeded by the test's name."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True)
+def no_gpu_but_where_asked(request, monkeypatch):
+    """Tests see no GPU unless they are marked `gpu`: the same on every machine."""
+    if "gpu" not in request.keywords:
+        monkeypatch.setattr(device, "why_not", lambda: "no CUDA device")
 
 
 @pytest.fixture

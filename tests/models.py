@@ -6,16 +6,17 @@ METRICS = ["sqeuclidean", "euclidean", "inner_product", "cosine"]
 KINDS = ["brute_force", "ivf_flat", "ivf_pq"]
 
 
-def build(kind, rows, metric="sqeuclidean", *, n_lists=16, pq_dim=0, **more):
+def build(kind, rows, metric="sqeuclidean", *, n_lists=16, pq_dim=0, device=None, **more):
     """An index of `kind` over rows."""
     if kind == "brute_force":
-        return brute_force.build(rows, metric)
+        return brute_force.build(rows, metric, device=device)
     if kind == "ivf_flat":
-        return ivf_flat.build(ivf_flat.IndexParams(n_lists=n_lists, metric=metric, **more), rows)
+        params = ivf_flat.IndexParams(n_lists=n_lists, metric=metric, **more)
+        return ivf_flat.build(params, rows, device=device)
     params = ivf_pq.IndexParams(
         n_lists=n_lists, metric=metric, pq_dim=pq_dim, kmeans_n_iters=4, **more
     )
-    return ivf_pq.build(params, rows)
+    return ivf_pq.build(params, rows, device=device)
 
 
 def search(index, queries, k, n_probes=4, **more):

@@ -378,7 +378,7 @@ CASES = {
     "cuda": (
         lambda: ivf_pq.build(params(), ROWS, device="cuda"),
         BackendError,
-        'ivf_pq.build: device "cuda" must have CuPy, a CUDA device',
+        'ivf_pq.build: device "cuda" must have CuPy and a CUDA device, got no CUDA device',
     ),
     "cuda:1": (lambda: brute_force.build(ROWS, device="cuda:1"), BackendError, 'use device="cpu"'),
     "device": (

@@ -1,16 +1,25 @@
 """The only place that chooses a backend."""
 
-import importlib.util
+import contextlib
 import os
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from gpuann.backends import numpy_ops
+from gpuann.arrays import on_cuda
+from gpuann.backends import cuda_ops, numpy_ops
 from gpuann.backends.seam import Array, Ops
+from gpuann.cuda import devices
+from gpuann.cuda.launch import Device
 from gpuann.errors import BackendError, bad_value, message
+
+# mean (query, probe) pairs a list under which look-up tables are taken. Measured on two CPU cores;
+# for CUDA the figure is that of a roofline model, no GPU has measured it yet.
+_CPU_LUT_PAIRS, _CUDA_LUT_PAIRS = 0.1, 2.0
 
 
 @dataclass(frozen=True)
@@ -23,13 +32,30 @@ class Backend:
     """Why this device: what the demo prints."""
     ops: Ops
     xp: ModuleType
-    """The array module: numpy here; above the seam only elementwise code uses it."""
+    """The array module, numpy or cupy; above the seam only elementwise code uses it."""
     lut_pairs_per_list: float
     """Mean (query, probe) pairs a list under which `scan_lut` is faster than `scan_lists`."""
 
+    cuda: Device | None = None
+    """The device, where it is one of CUDA's."""
+
     def put(self, array: Any) -> Array:
-        """Host array -> array on the device."""
+        """Host or device array -> array on the device."""
+        if on_cuda(array) and not hasattr(array, "__cuda_array_interface__"):
+            return self.xp.from_dlpack(array)
         return self.xp.asarray(array)
+
+    def get(self, array: Array) -> npt.NDArray[Any]:
+        """Array on the device -> host array; waits for it."""
+        return array if self.cuda is None else array.get()  # type: ignore[attr-defined]
+
+    def active(self) -> AbstractContextManager[Any]:
+        """While it lasts, arrays are made on this device."""
+        return contextlib.nullcontext() if self.cuda is None else self.cuda.active()
+
+    def holds(self, data: Any) -> bool:
+        """Whether `data` lies on a CUDA device and this backend can take it as it is."""
+        return self.cuda is not None and on_cuda(data)
 
 
 def choose(where: str, device: str | None = None) -> Backend:
@@ -43,26 +69,17 @@ def choose(where: str, device: str | None = None) -> Backend:
         device = os.environ.get("GPUANN_DEVICE") or None
         reason = f"GPUANN_DEVICE={device}"
     if device is None:
-        missing = _why_no_cuda()
+        missing = devices.why_not()
         device, reason = ("cpu", missing) if missing else ("cuda", "a CUDA device was found")
     if device == "cpu":
-        return Backend("cpu", reason, numpy_ops, np, lut_pairs_per_list=0.1)
+        return Backend("cpu", reason, numpy_ops, np, _CPU_LUT_PAIRS)
     kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
         raise bad_value(where, "device", 'be "cpu", "cuda" or "cuda:N"', repr(device))
-    raise BackendError(
-        message(
-            where,
-            f'device "{device}"',
-            "have CuPy, a CUDA device and gpuann's CUDA backend",
-            _why_no_cuda(),
-            'use device="cpu"',
-        )
-    )
-
-
-def _why_no_cuda() -> str:
-    """What is missing for CUDA."""
-    if importlib.util.find_spec("cupy") is None:
-        return "no CuPy (pip install 'gpuann[cuda13]' or 'gpuann[cuda12]')"
-    return "this version of gpuann has no CUDA backend yet"
+    missing = devices.why_not()
+    if missing:
+        rule = "have CuPy and a CUDA device"
+        way_out = 'use device="cpu"'
+        raise BackendError(message(where, f'device "{device}"', rule, missing, way_out))
+    cuda = devices.get(int(number or 0))
+    return Backend(f"cuda:{cuda.number}", reason, cuda_ops, cuda.xp, _CUDA_LUT_PAIRS, cuda)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _threads
 from gpuann.backends.numpy_ops.group import group
 from gpuann.backends.seam import Array
@@ -10,6 +11,7 @@ _NARROW = 16  # up to here one weighted count per column beats gathering rows by
 _CLUSTERS_AT_ONCE = 64
 
 
+@annotate("accumulate")
 def accumulate(x: Array, labels: Array, n_clusters: int) -> tuple[Array, Array]:
     """See `seam.Ops.accumulate`. float64 sums in row order, whatever the number of threads.
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _canonical, _survivors, _threads
 from gpuann.backends.numpy_ops._slack import NEVER, rounding
 from gpuann.backends.seam import Array
@@ -38,6 +39,7 @@ class _Problem(NamedTuple):
     error: Array  # (C,) float32, 4 g |c - shift|^2: from the lower to the upper bound
 
 
+@annotate("assign")
 def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array]:
     """See `seam.Ops.assign`."""
     n_problems, n, dim = x.shape

@@ -3,10 +3,12 @@
 import numpy as np
 import numpy.typing as npt
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _threads
 from gpuann.backends.seam import Array
 
 
+@annotate("build_lut")
 def build_lut(queries: Array, codebooks: Array, dtype: npt.DTypeLike = np.float32) -> Array:
     """See `seam.Ops.build_lut`. Built once per query, not once per (query, list): everything that
     depends on the list is in N(v) and A(q, l).

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.seam import Array
 
 _RADIX = 1 << 16  # NumPy's stable sort is a radix sort for 16-bit integers only
 
 
+@annotate("group")
 def group(keys: Array, n_groups: int) -> tuple[Array, Array]:
     """Order rows by group: keys (N,) int32 in [0, n_groups) -> order (N,) int64 with
     keys[order] ascending and ties in input order, offsets (n_groups + 1,) int64.

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops.select_k import select_k
 from gpuann.backends.seam import Array
 
 
+@annotate("merge_topk")
 def merge_topk(dists: Array, ids: Array, k: int) -> tuple[Array, Array]:
     """See `seam.Ops.merge_topk`: the k smallest by (distance, id) of S sources a query."""
     n_sources, n_queries, width = dists.shape

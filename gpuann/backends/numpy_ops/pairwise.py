@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _threads
 from gpuann.backends.seam import Array
 from gpuann.metric import ScanMetric
@@ -9,6 +10,7 @@ from gpuann.metric import ScanMetric
 _TILE_ROWS = 1024
 
 
+@annotate("pairwise")
 def pairwise(x: Array, y: Array, metric: ScanMetric) -> Array:
     """See `seam.Ops.pairwise`. L2 by |x|^2 + |y|^2 - 2 x.y about the mean of y, at least 0.
 

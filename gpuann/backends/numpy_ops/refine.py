@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _canonical, _survivors, _threads
 from gpuann.backends.seam import Array, FlatPayload
 from gpuann.metric import ScanMetric
@@ -9,6 +10,7 @@ from gpuann.metric import ScanMetric
 _CHUNK = 4096  # candidates that one thread rescores at a time
 
 
+@annotate("refine")
 def refine(
     queries: Array,
     vectors: Array,

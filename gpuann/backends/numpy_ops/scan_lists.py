@@ -14,6 +14,7 @@ Source: list-major order as in FAISS contrib/big_batch_search; bound and filter 
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _batch, _dense, _slack, _tiled
 from gpuann.backends.numpy_ops._survivors import Scorer, Wanted
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
@@ -24,6 +25,7 @@ SMALL = 1 << 22  # scores up to which every one is kept, floats of what is held 
 FEW_PER_LIST = 16  # ... if the mean list has no more queries than this
 
 
+@annotate("scan_lists")
 def scan_lists(
     queries: Array,
     terms: Array | None,

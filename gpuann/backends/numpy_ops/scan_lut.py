@@ -11,6 +11,7 @@ quantization for nearest neighbor search", PAMI 2011; the table without its list
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _batch, _select, _slack, _threads, _tiles
 from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._survivors import Scorer, Wanted
@@ -24,6 +25,7 @@ _HALF_UNIT = 2.0**-11  # rounding error of a float16, relative
 _HALF_TINY = 2.0**-24  # and absolute, where it is subnormal
 
 
+@annotate("scan_lut")
 def scan_lut(
     lut: Array,
     queries: Array,

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from gpuann._nvtx import annotate
 from gpuann.backends.numpy_ops import _survivors
 from gpuann.backends.seam import Array
 
 
+@annotate("select_k")
 def select_k(dists: Array, ids: Array | None, k: int) -> tuple[Array, Array]:
     """See `seam.Ops.select_k`. Ties go to the smaller id; NaN and id -1 are never selected.
 

@@ -1,0 +1,114 @@
+"""What the two scans share on the device: arguments, shared memory, how a query is split."""
+
+from typing import Any
+
+from gpuann.backends.cuda_ops import _select
+from gpuann.backends.cuda_ops.merge_topk import merge_topk
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.cuda.launch import Arguments, Device, arguments, launch
+from gpuann.cuda.source import Source
+from gpuann.metric import ScanMetric
+
+BUDGET = 1024  # rows that a query's first bound is made from, and at least 4 k
+CHUNK = 128  # rows of a list that a block walks at a time, as in scan.cuh
+SCALE_BYTES = 256 * 12  # of shared memory that a query's norm and reach are summed in
+BLOCKS_PER_SM = 2  # that a launch should have, where it can be split
+
+_SCRATCH = (
+    *("ceiling", "slack", "query_term", "list_pairs", "pair_first", "tile_first", "pair_order"),
+    *("n_survivors", "survivors"),
+)
+
+
+class Plan:
+    """Sizes of one call."""
+
+    def __init__(self, where: str, device: Device, dim: int, k: int, table_bytes: int) -> None:
+        _select.check_dim(where, dim)
+        query = -(-dim // 4) * 16
+        query += query % 8
+        self.budget = max(BUDGET, 4 * k)
+        room = device.limits.shared_bytes - query
+        self.table_is_shared = False
+        self.capacity = _select.capacity(where, device, k, query)
+        walk = max(4 * (self.budget + CHUNK), _select.BYTES_PER_PLACE * self.capacity)
+        self.shared = max(SCALE_BYTES, query + walk)
+        if table_bytes and self.shared + table_bytes <= room:
+            self.table_is_shared = True
+            self.shared += table_bytes
+
+
+def split(device: Device, n_queries: int, n_rows: int) -> int:
+    """Blocks that share one query, so that small batches fill the device too."""
+    wanted = -(-BLOCKS_PER_SM * device.limits.n_sms // n_queries)
+    return max(1, min(wanted, -(-n_rows // CHUNK), 64))
+
+
+def values(
+    queries: Array,
+    terms: Array | None,
+    payload: Payload,
+    lists: Lists,
+    probes: Array,
+    k: int,
+    metric: ScanMetric,
+    keep: Array | None,
+    limit: Array | None,
+    plan: Plan,
+) -> dict[str, Any]:
+    """Members of ScanArgs that both scans have; outputs and scratch are None."""
+    if isinstance(payload, FlatPayload):
+        stored = {"rows": payload.vectors, "scale": payload.scale, "shift": payload.shift}
+        stored |= {"codebooks": None, "centers": None}
+        pq_dim, pq_book_size, pq_len = 0, 0, 0
+    else:
+        stored = {"rows": payload.codes, "scale": None, "shift": None}
+        stored |= {"codebooks": payload.codebooks, "centers": payload.centers}
+        pq_dim, pq_book_size, pq_len = payload.codebooks.shape
+    return {
+        **dict.fromkeys(_SCRATCH),
+        **stored,
+        "lut": None,
+        "dists": None,
+        "names": None,
+        "queries": queries,
+        "terms": terms,
+        "offsets": lists.offsets,
+        "ids": lists.ids,
+        "norms": lists.norms,
+        "radius": lists.radius,
+        "probes": probes,
+        "keep": keep,
+        "limit": limit,
+        "keep_words": 0 if keep is None else keep.shape[-1],
+        "keep_per_query": int(keep is not None and keep.ndim == 2),
+        "n_queries": len(queries),
+        "n_probes": probes.shape[1],
+        "n_lists": len(lists.radius),
+        "k": k,
+        "dim": queries.shape[1],
+        "inner": int(metric == "inner_product"),
+        "pq_dim": pq_dim,
+        "pq_book_size": pq_book_size,
+        "pq_len": pq_len,
+        "budget": plan.budget,
+        "capacity": plan.capacity,
+        "n_splits": 1,
+        "survivor_places": 0,
+        "table_is_shared": int(plan.table_is_shared),
+    }
+
+
+def walk(
+    device: Device, source: Source, entry: str, members: dict[str, Any], n_rows: int, shared: int
+) -> tuple[Array, Array]:
+    """Launch the query-major walk, split over blocks, and merge what the splits found."""
+    xp, n, k = device.xp, members["n_queries"], members["k"]
+    n_splits = split(device, n, n_rows)
+    dists, names = xp.empty((n_splits, n, k), xp.float32), xp.empty((n_splits, n, k), xp.int64)
+    members |= {"dists": dists, "names": names, "n_splits": n_splits}
+    work: Arguments = arguments(device, source, **members)
+    launch(work, entry, (n, n_splits), shared)
+    if n_splits == 1:
+        return dists[0], names[0]
+    return merge_topk(dists, names, k)

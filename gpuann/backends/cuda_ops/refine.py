@@ -1,0 +1,48 @@
+"""refine: exact distances of given candidates."""
+
+from gpuann._nvtx import annotate
+from gpuann.backends.cuda_ops._select import BYTES_PER_PLACE, capacity, check_dim
+from gpuann.backends.seam import Array
+from gpuann.cuda import devices, variants
+from gpuann.cuda.launch import arguments, launch
+from gpuann.metric import ScanMetric
+
+
+@annotate("refine")
+def refine(
+    queries: Array,
+    vectors: Array,
+    candidates: Array,
+    ids: Array,
+    k: int,
+    metric: ScanMetric,
+    scale: Array | None = None,
+) -> tuple[Array, Array]:
+    """See `seam.Ops.refine`. A candidate given twice counts once."""
+    device = devices.of(queries)
+    xp = device.xp
+    n_queries, dim = queries.shape
+    check_dim("refine", dim)
+    dists, names = xp.empty((n_queries, k), xp.float32), xp.empty((n_queries, k), xp.int64)
+    if n_queries == 0:
+        return dists, names
+    places = capacity("refine", device, k)
+    work = arguments(
+        device,
+        variants.refine(vectors.dtype),
+        queries=queries,
+        rows=vectors,
+        scale=scale,
+        candidates=candidates,
+        ids=ids,
+        dists=dists,
+        names=names,
+        n_rows=len(vectors),
+        n_candidates=candidates.shape[1],
+        k=k,
+        dim=dim,
+        inner=int(metric == "inner_product"),
+        capacity=places,
+    )
+    launch(work, "refine", (n_queries,), places * BYTES_PER_PLACE)
+    return dists, names

@@ -1,0 +1,90 @@
+"""scan_lists: each list times all of its queries; query by query where a list has hardly any."""
+
+from typing import Any
+
+from gpuann._nvtx import annotate
+from gpuann.backends.cuda_ops import _scan
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.cuda import devices, variants
+from gpuann.cuda.launch import MAX_GRID, Device, arguments, launch
+from gpuann.cuda.source import Source
+from gpuann.metric import ScanMetric
+
+TILE = 64  # pairs, and rows, of one product, as in tile.cuh
+FEW_PER_LIST = 2  # mean pairs of a list under which its queries walk it one by one
+SURVIVORS = 1024  # places for those of one query, and at least 4 k
+ROWS_PER_SPLIT = 8 * TILE  # of a list, at least, for each block that shares a tile of pairs
+
+
+@annotate("scan_lists")
+def scan_lists(
+    queries: Array,
+    terms: Array | None,
+    payload: Payload,
+    lists: Lists,
+    probes: Array,
+    k: int,
+    metric: ScanMetric,
+    keep: Array | None = None,
+    limit: Array | None = None,
+    rescore: bool = True,
+) -> tuple[Array, Array]:
+    """See `seam.Ops.scan_lists`. Distances are canonical, with `rescore` or without."""
+    device = devices.of(queries)
+    xp = device.xp
+    if len(queries) == 0:
+        return xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
+    plan = _scan.Plan("scan_lists", device, queries.shape[1], k, 0)
+    members = _scan.values(queries, terms, payload, lists, probes, k, metric, keep, limit, plan)
+    flat = isinstance(payload, FlatPayload)
+    source = variants.scan_lists(members["rows"].dtype, pq=not flat)
+    if probes.size < FEW_PER_LIST * len(lists.radius):
+        n_rows = len(lists.ids)
+        return _scan.walk(device, source, "scan_queries", members, n_rows, plan.shared)
+    return _by_list(device, source, members, plan)
+
+
+def _by_list(
+    device: Device, source: Source, members: dict[str, Any], plan: _scan.Plan
+) -> tuple[Array, Array]:
+    """The two passes: bound, pairs by list, filter, finish."""
+    xp = device.xp
+    n, n_lists, k = members["n_queries"], members["n_lists"], members["k"]
+    n_pairs, n_rows = n * members["n_probes"], len(members["ids"])
+    places = max(SURVIVORS, 4 * k)
+    dists, names = xp.empty((n, k), xp.float32), xp.empty((n, k), xp.int64)
+
+    def scratch(name: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        return device.scratch(f"scan.{name}", shape, dtype)
+
+    members |= {
+        "dists": dists,
+        "names": names,
+        "ceiling": scratch("ceiling", (n,), xp.float64),
+        "slack": scratch("slack", (n,), xp.float64),
+        "query_term": scratch("query_term", (n,), xp.float32),
+        "n_survivors": scratch("n_survivors", (n,), xp.int32),
+        "survivors": scratch("survivors", (n, places), xp.int64),
+        "survivor_places": places,
+    }
+    if n_lists > 1:
+        members["list_pairs"] = scratch("list_pairs", (n_lists,), xp.int32)
+        members["list_pairs"].fill(0)
+        members["pair_first"] = scratch("pair_first", (n_lists + 1,), xp.int64)
+        members["tile_first"] = scratch("tile_first", (n_lists + 1,), xp.int64)
+        members["pair_order"] = scratch("pair_order", (n_pairs,), xp.int64)
+    work = arguments(device, source, **members)
+    launch(work, "scan_bound", (n,), plan.shared)
+    if n_lists > 1:
+        launch(work, "scan_plan", (1,))
+        launch(work, "scan_group", (-(-n_pairs // source.block),))
+    launch(work, "scan_filter", _filter_grid(device, n_pairs, n_lists, n_rows))
+    launch(work, "scan_finish", (n,), plan.shared)
+    return dists, names
+
+
+def _filter_grid(device: Device, n_pairs: int, n_lists: int, n_rows: int) -> tuple[int, int]:
+    """Tiles of pairs at most (how many there are, the device alone knows), and row splits."""
+    tiles = -(-n_pairs // TILE) if n_lists == 1 else n_pairs // TILE + min(n_lists, n_pairs)
+    wanted = -(-_scan.BLOCKS_PER_SM * device.limits.n_sms // tiles)
+    return tiles, max(1, min(wanted, -(-n_rows // ROWS_PER_SPLIT), MAX_GRID[1]))
