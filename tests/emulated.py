@@ -1,0 +1,135 @@
+"""A CUDA device without a GPU: strict arrays, and kernels run by one of the engines.
+
+    EmulatedDevice(Fibers(checked=True))   the .cu text, compiled for the CPU, checked (emu/)
+    EmulatedDevice(Fibers(checked=False))  the same, fast
+    EmulatedDevice(Interpreter())          the PTX that NVRTC made of it (ptx/)
+    EmulatedDevice(Nothing())              launches are recorded, not run
+
+All host code of the CUDA backend runs unchanged on it; only `gpuann/cuda/device.py` does not.
+"""
+
+import contextlib
+from typing import NamedTuple
+
+import numpy as np
+from device_arrays import ArrayModule, DeviceArray, Memory
+from emu import Buffer
+
+from gpuann.cuda import devices
+from gpuann.cuda.launch import Limits
+
+H200 = Limits(capability=90, n_sms=132, shared_bytes=228_352)
+RTX = Limits(capability=120, n_sms=84, shared_bytes=97_280)
+SMALL = Limits(capability=80, n_sms=4, shared_bytes=162_816)
+
+
+class Launch(NamedTuple):
+    """One launch as it was asked for."""
+
+    op: str
+    variant: str
+    entry: str
+    grid: tuple[int, int, int]
+    block: int
+    shared: int
+
+
+class Nothing:
+    """An engine that runs nothing: host code does not depend on what kernels compute."""
+
+    def launch(self, *_):
+        pass
+
+
+class EmulatedDevice:
+    """Stands for device `number`; see `gpuann.cuda.launch.Device`."""
+
+    def __init__(self, engine, limits=SMALL, number=0):
+        self.engine, self.limits, self.number = engine, limits, number
+        self.xp = ArrayModule(self)
+        self.launches = []
+        self.borrowed = {}
+        self.waits = 0  # how often the host waited for the device
+        self.made = 0  # arrays made by the array module
+        self.fault = None  # raised by the next synchronize
+        self._memory = Memory()
+
+    @property
+    def id(self):
+        """As CuPy's Device has it."""
+        return self.number
+
+    def active(self):
+        return contextlib.nullcontext()
+
+    def address(self, array):
+        assert isinstance(array, DeviceArray)
+        assert array.device is self, "an array of another device"
+        return array.host.ctypes.data
+
+    def run(self, source, entry, grid, packed, shared):
+        self.launches.append(Launch(source.op, source.variant, entry, grid, source.block, shared))
+        buffers = [
+            Buffer(a.address, a.n_bytes, f"array {a.host.dtype}{list(a.host.shape)}")
+            for a in self._memory.live()
+        ]
+        self.engine.launch(
+            source.text,
+            source.symbol(entry),
+            grid,
+            (source.block, 1, 1),
+            packed.tobytes(),
+            shared,
+            buffers,
+        )
+
+    def synchronize(self):
+        self.waits += 1
+        if self.fault:
+            raise self.fault
+
+    def scratch(self, name, shape, dtype):
+        """Fresh and of the very size each time, so that the checker sees where it ends."""
+        self.borrowed[name] = self.empty(shape, dtype)
+        return self.borrowed[name]
+
+    def empty(self, shape, dtype):
+        memory = self._memory.allocate(shape, dtype)
+        return DeviceArray(memory.host, memory, self)
+
+    def array(self, host):
+        """A copy of a host array."""
+        self.made += 1
+        made = self.empty(host.shape, host.dtype)
+        made.host[...] = host
+        return made
+
+
+@contextlib.contextmanager
+def stands_in(device):
+    """While it lasts, "cuda" (device 0) is `device`."""
+    devices.put(device.number, device)
+    try:
+        yield device
+    finally:
+        devices.put(device.number, None)
+
+
+def to_device(device, value):
+    """Host arrays, also inside named tuples, to any device; everything else as it is."""
+    if isinstance(value, np.ndarray):
+        return device.xp.asarray(value)
+    if isinstance(value, tuple):
+        return type(value)(*(to_device(device, v) for v in value))
+    return value
+
+
+def to_host(value):
+    """Device arrays, also inside tuples, to the host; looking at an emulated one is no waiting."""
+    if isinstance(value, DeviceArray):
+        return value.host.copy()
+    if hasattr(value, "__cuda_array_interface__"):
+        return value.get()
+    if isinstance(value, tuple):
+        return tuple(to_host(v) for v in value)
+    return value

@@ -1,0 +1,294 @@
+"""Faults to be put into the kernels, at least three for every entry: each must be caught.
+
+A mutant is a piece of a kernel's text and what stands there instead. `test_mutants` runs the case
+that should notice it in the checked emulator: a report of the checker or a wrong answer counts.
+"""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """One fault."""
+
+    op: str
+    entry: str
+    case: str
+    old: str
+    new: str
+
+
+MUTANTS: list[Mutant] = []
+
+
+def into(op, entry, case, *faults):
+    MUTANTS.extend(Mutant(op, entry, case, old, new) for old, new in faults)
+
+
+def without(line):
+    """The line left out."""
+    return line, ""
+
+
+into(
+    "group",
+    "group_count",
+    "group two passes",
+    without("__syncthreads();  // the counts are clear"),
+    ("i < begin + a.run && i < a.n; i += BLOCK", "i < begin + a.run; i += BLOCK"),
+    ("key_at(a, i) >> a.shift & (DIGITS - 1)], 1", "key_at(a, i) & (DIGITS - 1)], 1"),
+    (
+        "atomicAdd(&counts[key_at(a, i) >> a.shift & (DIGITS - 1)], 1)",
+        "counts[key_at(a, i) >> a.shift & (DIGITS - 1)] += 1",
+    ),
+)
+into(
+    "group",
+    "group_scan",
+    "group two passes",
+    without("__syncthreads();  // sums over `stride` counts are there"),
+    without("__syncthreads();  // everyone has read them"),
+    ("before += sums[BLOCK - 1];", "before = sums[BLOCK - 1] + 1;"),
+    ("before + sums[threadIdx.x] - mine", "before + sums[threadIdx.x]"),
+)
+into(
+    "group",
+    "group_scatter",
+    "group two passes",
+    without("__syncthreads();  // the warps' counts are there"),
+    without("__syncthreads();  // every place is taken"),
+    ("w < warp; w++", "w < warp - 1; w++"),
+    ("inside && rank == 0", "inside && rank == 1"),
+    ("(1u << lane) - 1", "(2u << lane) - 1"),
+)
+into(
+    "group",
+    "group_offsets",
+    "group two passes",
+    ("group > a.n_groups", "group > a.n_groups + 1"),
+    ("a.to_keys[middle] < group", "a.to_keys[middle] <= group"),
+    ("low = middle + 1;", "low = middle;"),
+)
+into(
+    "accumulate",
+    "accumulate",
+    "accumulate",
+    ("cluster >= a.n_clusters", "cluster > a.n_clusters"),
+    ("double sum = 0.0;", "float sum = 0.0f;"),
+    ("i = begin; i < end; i++", "i = begin; i + 1 < end; i++"),
+    ("a.counts[cluster] = end - begin;", "a.counts[cluster] = end;"),
+)
+into(
+    "assign",
+    "assign_mean",
+    "assign lattice",
+    ("problem >= a.n_problems", "problem > a.n_problems"),
+    ("c < a.n_centers; c++", "c <= a.n_centers; c++"),
+    ("a.mean[problem * a.dim + d] =", "a.mean[problem * a.dim + d + 1] ="),
+)
+into(
+    "assign",
+    "assign_norms",
+    "assign lattice",
+    ("const i64 safe = inside ? center : 0;", "const i64 safe = center;"),
+    ("inside && lane_in_group() == 0) {\n        // |x.c|", "inside) {\n        // |x.c|"),
+    ("(float)(square - error)", "(float)(-square - error)"),
+)
+into(
+    "assign",
+    "assign",
+    "assign lattice",
+    without("__syncthreads();  // the last step has been read"),
+    without("__syncthreads();  // the step is there"),
+    without("__syncthreads();  // the best two of every row are there"),
+    without("__syncthreads();  // the unsure rows are settled"),
+    ("<< 32 | (u32)center", "<< 32 | (u32)~center"),
+    ("!(two.second > ceiling)", "two.second < two.best"),
+    ("            second = best;\n            best = score;", "            best = score;"),
+    ("center < a.n_centers) {", "center <= a.n_centers) {"),
+    ("i < left ? from[i] : 0.0f", "from[i]"),
+)
+into(
+    "pairwise",
+    "pairwise",
+    "pairwise product",
+    ("row < a.n_x && column < a.n_y", "row < a.n_x && column <= a.n_y"),
+    ("a.negate ? -sum[i][j] : sum[i][j]", "sum[i][j]"),
+    ("dim - d < STEP ? dim - d : STEP", "STEP - 1"),
+    without("__syncthreads();  // the step is there"),
+)
+into(
+    "select_k",
+    "select_k",
+    "select_k random",
+    ("best.make_room(BLOCK);", "best.make_room(1);"),
+    without("__syncthreads();  // the next stride reads what this one moved"),
+    without("__syncthreads();  // everyone has read the counter"),
+    ("(low & size) == 0", "true"),
+    ("!before(key, id, keys[k - 1], ids[k - 1])", "key >= keys[0]"),
+)
+into(
+    "select_k",
+    "select_k",
+    "select_k odd",
+    ("id >= 0) {", "id >= -1) {"),
+    ("i < a.n) {", "i <= a.n) {"),
+    ("key == other_key && id < other_id", "key == other_key && id > other_id"),
+    ("if (x != x) {", "if (false) {"),
+)
+into(
+    "build_lut",
+    "build_lut",
+    "build_lut wide float32",
+    ("j >= a.pq_book_size", "j > a.pq_book_size"),
+    ("q < first + QUERIES && q < a.n_queries", "q < first + QUERIES"),
+    ("l < a.pq_len; l++", "l < a.pq_len - 1; l++"),
+)
+into(
+    "refine",
+    "refine",
+    "refine int8",
+    ("j < i; j += GROUP", "j < i - 1; j += GROUP"),
+    ("rows.without_direction(row) ? 1.0 : 0.0", "0.0"),
+    ("counts && lane_in_group() == 0", "counts"),
+    ("const i64 row = counts ? candidates[i] : 0;", "const i64 row = candidates[i];"),
+    ("seen = row < 0 || row >= n_rows", "seen = false"),
+)
+into(
+    "refine",
+    "refine",
+    "refine order 700",
+    ("const int first = length / 2 - length / 2 % GROUP;", "const int first = length / 2;"),
+    ("sum = __dadd_rn(waiting[0], sum);", "sum = __dadd_rn(waiting[1], sum);"),
+    ("__shfl_xor_sync(ALL_LANES, sum, 2)", "__shfl_xor_sync(ALL_LANES, sum, 1)"),
+    ("i = whole; i < n; i++", "i = whole + 1; i < n; i++"),
+    ("constexpr int LEAF = 128;", "constexpr int LEAF = 64;"),
+)
+into(
+    "scan_lists",
+    "scan_bound",
+    "scan_lists tiles",
+    without("__syncthreads();  // the digit is found, the histogram has been read"),
+    ("int left = found[1], digit = 0;", "int left = 1, digit = 0;"),
+    ("+ 2.0 * scale.slack;\n        a.slack", "- 1.0;\n        a.slack"),
+    (
+        "atomicAdd(&a.list_pairs[a.probes[(i64)query * a.n_probes + p]], 1);",
+        "a.list_pairs[a.probes[(i64)query * a.n_probes + p]] += 1;",
+    ),
+    ("a.n_survivors[query] = 0;", ""),
+)
+into(
+    "scan_lists",
+    "scan_plan",
+    "scan_lists tiles",
+    without("__syncthreads();  // everyone has read them\n            pairs"),
+    ("a.tile_first[0] = 0;", ""),
+    ("ceil_div(mine, TILE)", "mine / TILE"),
+    ("list < a.n_lists ? a.list_pairs[list] : 0", "a.list_pairs[list]"),
+)
+into(
+    "scan_lists",
+    "scan_group",
+    "scan_lists tiles",
+    ("pair < (i64)a.n_queries * a.n_probes", "pair <= (i64)a.n_queries * a.n_probes"),
+    ("atomicSub(&a.list_pairs[list], 1) - 1", "atomicSub(&a.list_pairs[list], 1)"),
+    (
+        "a.pair_order[a.pair_first[list] + place] = pair;",
+        "a.pair_order[a.pair_first[list]] = pair;",
+    ),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists tiles",
+    without("__syncthreads();  // the pairs are there"),
+    ("if (at < end_pair)", "if (at <= end_pair)"),
+    ("q < 0 || row >= stop ||", "q < 0 ||"),
+    ("rounded_up(a.ceiling[q] - term)", "rounded_up(a.ceiling[q] - 2.0 * term)"),
+    ("a.inner ? out[i] : 2.0f * out[i]", "out[i]"),
+    ("const int place = atomicAdd(&a.n_survivors[q], 1);", "const int place = a.n_survivors[q]++;"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists filter each",
+    ("!allowed(a, q, a.ids[row])", "false"),
+    ("a.keep + query * a.keep_words : a.keep", "a.keep : a.keep"),
+)
+into(
+    "scan_lists",
+    "scan_finish",
+    "scan_lists overflow",
+    ("if (n > a.survivor_places) {", "if (false) {"),
+    ("if (place < a.survivor_places) {", "if (true) {"),
+)
+into(
+    "scan_lists",
+    "scan_finish",
+    "scan_lists limit to the bit",
+    ("i < n && lane_in_group() == 0 && distance <= limit", "i < n && lane_in_group() == 0"),
+    ("i < n && lane_in_group() == 0 && distance <= limit", "i < n && distance <= limit"),
+    ("(i < n ? i : start)", "i"),
+)
+into(
+    "scan_lists",
+    "scan_finish",
+    "scan_lists equal rows",
+    ("best.make_room(GROUPS);", ""),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists walk one query",
+    ("turn == split && !visit", "turn >= split && !visit"),
+    ("const bool passes = inside && (double)", "const bool passes = (double)"),
+    ("passes && lane_in_group() == 0 &&", "passes &&"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists walk equal rows",
+    ("best.make_room(CHUNK);", ""),
+    ("(double)best.bound() + slack", "(double)best.bound() - 1.0"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists walk more than all",
+    without("__syncthreads();  // every score is written"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists walk limit to the bit",
+    ("distance <= limit", "true"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists by list float16",
+    ("(sizeof(FourOfRow) - 1)) == 0", "(sizeof(FourOfRow) - 1)) >= 0"),
+    ("out[i] = d + i < dim ? to_float(from[i]) : 0.0f;", "out[i] = to_float(from[i]);"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists pq walk",
+    ("(i64)m * pq_book_size + rows[row * pq_dim + m]", "(i64)m + rows[row * pq_dim + m]"),
+    ("centers[(i64)list * dim + d]", "centers[d]"),
+)
+into(
+    "scan_lut",
+    "scan_lut",
+    "scan_lut more float32",
+    ("cp_async_wait<0>();", "cp_async_wait<1>();"),
+    ("m * pq_book_size + codes[row * pq_dim + m]", "m + codes[row * pq_dim + m]"),
+    ("m < pq_dim; m += GROUP", "m < pq_dim - 1; m += GROUP"),
+    ("cp_async_16(static_cast<char*>(to) + i,", "cp_async_16(static_cast<char*>(to) + i + 16,"),
+)
+into(
+    "scan_lut",
+    "scan_lut",
+    "scan_lut more float16",
+    ("sum += 2.0 * 4.8828125e-4 * largest", "sum -= 2000.0 * largest"),
+    without("__syncthreads();  // everyone has it\n    return all;"),
+)

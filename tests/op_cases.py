@@ -1,0 +1,382 @@
+"""One list of cases for the ten operations, for every engine: arguments on the host, made by seed.
+
+What a backend answers is compared with `numpy_ops` to the last bit, unless a case says otherwise.
+`small` cases are for the PTX interpreter too, and reach every kernel variant between them.
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import scan_cases
+import strategies
+
+from gpuann.backends import numpy_ops
+
+LATTICE, REAL = strategies.lattice, strategies.real
+INT32, INT64, FLOAT32 = np.int32, np.int64, np.float32
+
+
+class Case(NamedTuple):
+    """Arguments of one operation."""
+
+    op: str
+    make: Callable[[np.random.Generator], dict[str, Any]]
+    small: bool = False
+    tolerance: tuple[float, float] | None = None
+    """(rtol, atol), None for exact."""
+    settings: tuple[tuple[str, str, int], ...] = ()
+    """(module of cuda_ops, constant, value) while the case runs."""
+
+
+CASES: dict[str, Case] = {}
+
+
+def arguments(name):
+    """The arguments of a case, the same every time."""
+    return CASES[name].make(np.random.default_rng(zlib.crc32(name.encode())))
+
+
+def add(name, op, make, **more):
+    assert name not in CASES
+    CASES[name] = Case(op, make, **more)
+
+
+def _assign(make, n_problems, n, n_centers, dim, offset=0.0):
+    def arguments(rng):
+        x = make(rng, n_problems, n, dim) + FLOAT32(offset)
+        return {"x": x, "centers": make(rng, n_problems, n_centers, dim) + FLOAT32(offset)}
+
+    return arguments
+
+
+def _duplicate_centers(rng):
+    centers = REAL(rng, 1, 70, 6)
+    centers[0, 65:] = centers[0, :5]
+    return {"x": np.concatenate([centers, REAL(rng, 1, 9, 6)], axis=1), "centers": centers}
+
+
+add("assign one", "assign", _assign(LATTICE, 1, 1, 1, 1))
+add("assign lattice", "assign", _assign(LATTICE, 2, 65, 70, 5))
+add("assign small", "assign", _assign(REAL, 2, 33, 9, 12), small=True)
+add("assign tile", "assign", _assign(REAL, 1, 64, 64, 16))
+add("assign wide", "assign", _assign(REAL, 1, 20, 11, 300))
+add("assign far", "assign", _assign(REAL, 1, 40, 20, 8, offset=1e4))
+add(
+    "assign tiny",
+    "assign",
+    lambda r: {k: v * FLOAT32(1e-20) for k, v in _assign(REAL, 1, 30, 9, 7)(r).items()},
+)
+add("assign duplicates", "assign", _duplicate_centers)
+
+
+def _accumulate(n_problems, n, dim, n_clusters):
+    def arguments(rng):
+        labels = rng.integers(0, max(1, n_clusters - 1), (n_problems, n)).astype(INT32)
+        return {"x": REAL(rng, n_problems, n, dim), "labels": labels, "n_clusters": n_clusters}
+
+    return arguments
+
+
+add("accumulate one", "accumulate", _accumulate(1, 1, 1, 1))
+add("accumulate", "accumulate", _accumulate(1, 500, 5, 9))
+add("accumulate batch", "accumulate", _accumulate(3, 40, 2, 7), small=True)
+
+
+def _group(n, n_groups):
+    def arguments(rng):
+        return {"keys": rng.integers(0, n_groups, n).astype(INT32), "n_groups": n_groups}
+
+    return arguments
+
+
+add("group none", "group", _group(0, 5))
+add("group one", "group", _group(1, 1))
+add("group small", "group", _group(300, 400), small=True)
+add("group two passes", "group", _group(5000, 300))
+add("group three passes", "group", _group(700, 70_000), settings=(("group", "RUN", 256),))
+
+
+def _pairwise(make, n_x, n_y, dim, metric, offset=0.0):
+    def arguments(rng):
+        x, y = make(rng, n_x, dim), make(rng, n_y, dim)
+        return {"x": x + FLOAT32(offset), "y": y + FLOAT32(offset), "metric": metric}
+
+    return arguments
+
+
+add("pairwise product", "pairwise", _pairwise(LATTICE, 7, 70, 17, "inner_product"), small=True)
+add("pairwise tiles", "pairwise", _pairwise(LATTICE, 130, 65, 16, "inner_product"))
+add(
+    "pairwise square",  # NumPy's expanded form rounds, also on the lattice
+    "pairwise",
+    _pairwise(LATTICE, 7, 70, 17, "sqeuclidean"),
+    small=True,
+    tolerance=(1e-5, 1e-4),
+)
+add(
+    "pairwise far",
+    "pairwise",
+    _pairwise(REAL, 9, 20, 30, "sqeuclidean", offset=100.0),
+    tolerance=(1e-4, 1e-3),
+)
+
+
+def _select(n_rows, n, k, *, ids=True):
+    def arguments(rng):
+        dists = rng.integers(-3, 4, (n_rows, n)).astype(FLOAT32)
+        dists[rng.random((n_rows, n)) < 0.1] = np.inf
+        dists[rng.random((n_rows, n)) < 0.1] = np.nan
+        dists[dists == 0] *= rng.choice([-1.0, 1.0], (dists == 0).sum()).astype(FLOAT32)
+        names = np.argsort(rng.random((n_rows, n)), axis=1) * 7
+        names[rng.random((n_rows, n)) < 0.1] = -1
+        return {"dists": dists, "ids": names if ids else None, "k": k}
+
+    return arguments
+
+
+def _merge(n_sources, n_queries, width, k):
+    def arguments(rng):
+        dists = rng.integers(0, 5, (n_sources, n_queries, width)).astype(FLOAT32)
+        ids = rng.permutation(dists.size).reshape(dists.shape)
+        ids[dists == 4], dists[dists == 4] = -1, np.inf
+        return {"dists": dists, "ids": ids, "k": k}
+
+    return arguments
+
+
+add("select_k small", "select_k", _select(3, 40, 5), small=True)
+add("select_k columns", "select_k", _select(2, 600, 9, ids=False))
+add("select_k few", "select_k", _select(4, 3, 9))
+add("select_k none", "select_k", _select(2, 0, 2))
+add(
+    "select_k full buffer",
+    "select_k",
+    lambda r: {"dists": -np.arange(3000, dtype=FLOAT32)[None], "ids": None, "k": 300},
+)
+
+
+def _odd(_):
+    dists = np.array([[3.0, np.nan, np.inf, -2.0, 0.0, -0.0, 1.5]], FLOAT32)
+    return {"dists": dists, "ids": np.array([[5, 6, 7, 8, 4, 3, -1]]), "k": 8}
+
+
+add("select_k odd", "select_k", _odd)
+add("select_k random", "select_k", _select(1, 3000, 300))
+add("select_k 2048", "select_k", _select(1, 5000, 2048))
+add("merge_topk", "merge_topk", _merge(5, 4, 6, 8), small=True)
+add("merge_topk one", "merge_topk", _merge(1, 2, 3, 5))
+
+
+def _lut(make, n_queries, pq_dim, pq_book_size, pq_len, dtype):
+    def arguments(rng):
+        return {
+            "queries": make(rng, n_queries, pq_dim * pq_len),
+            "codebooks": make(rng, pq_dim, pq_book_size, pq_len),
+            "dtype": dtype,
+        }
+
+    return arguments
+
+
+for dtype in (np.float32, np.float16):
+    name = np.dtype(dtype).name
+    add(f"build_lut {name}", "build_lut", _lut(LATTICE, 9, 3, 16, 2, dtype), small=True)
+    add(f"build_lut wide {name}", "build_lut", _lut(LATTICE, 3, 2, 300, 5, dtype))
+
+
+def _refine(make, n, dim, n_queries, n_candidates, k, metric, dtype=np.float32, *, scale=False):
+    def arguments(rng):
+        vectors = make(rng, n, dim)
+        if dtype != np.float32:
+            vectors = np.clip(np.rint(vectors * 9), 0 if dtype == np.uint8 else -99, 99)
+        candidates = rng.integers(-1, n, (n_queries, n_candidates))
+        candidates[:, 1:2], candidates[:, 2] = candidates[:, :1], -1
+        scales = rng.random(n).astype(FLOAT32)
+        scales[::3] = 0
+        return {
+            "queries": make(rng, n_queries, dim),
+            "vectors": vectors.astype(dtype),
+            "candidates": candidates,
+            "ids": np.where(candidates >= 0, candidates * 10, -1),
+            "k": k,
+            "metric": metric,
+            "scale": scales if scale else None,
+        }
+
+    return arguments
+
+
+for dtype in (np.float32, np.float16, np.int8, np.uint8):
+    name = np.dtype(dtype).name
+    make = _refine(REAL, 50, 13, 3, 20, 25, "sqeuclidean", dtype, scale=dtype == np.int8)
+    add(f"refine {name}", "refine", make, small=True)
+add("refine inner", "refine", _refine(LATTICE, 30, 4, 5, 70, 40, "inner_product"))
+
+
+def _cancelling(dim):
+    """Products that cancel: what is left is rounding, so the order of the sum shows."""
+
+    def arguments(rng):
+        half = rng.standard_normal((9, dim // 2)) * 2.0 ** rng.integers(-40, 40, (9, dim // 2))
+        half = half.astype(FLOAT32)
+        rows = np.concatenate([half, -half, np.ones((9, dim % 2), FLOAT32)], axis=1)
+        rows = np.ascontiguousarray(rng.permuted(rows, axis=1))
+        candidates = np.arange(9)[None]
+        return {
+            "queries": np.ones((1, dim), FLOAT32),
+            "vectors": rows,
+            "candidates": candidates,
+            "ids": candidates,
+            "k": 9,
+            "metric": "inner_product",
+        }
+
+    return arguments
+
+
+for dim in (7, 15, 129, 137, 700, 4099):
+    add(f"refine order {dim}", "refine", _cancelling(dim))
+add("refine wide", "refine", _refine(REAL, 30, 700, 2, 40, 9, "sqeuclidean"))
+
+
+def _lists(case, n_queries, n_probes, k, queries, rng, **more):
+    n_lists = len(case.lists.radius)
+    probes = scan_cases.probes(rng, n_queries, n_lists, n_probes)
+    terms = case.terms(queries, probes) if hasattr(case.payload, "codes") else None
+    return {
+        "queries": queries,
+        "terms": terms,
+        "payload": case.payload,
+        "lists": case.lists,
+        "probes": probes,
+        "k": k,
+        "metric": case.metric,
+        **more,
+    }
+
+
+def _flat(make, n_rows, n_lists, dim, n_queries, n_probes, k, metric="sqeuclidean", **more):
+    """more: dtype, shift, cosine, keep ("one", "each"), limit."""
+    extra = {key: more.pop(key) for key in ("cosine", "keep", "limit") if key in more}
+
+    def arguments(rng):
+        case = scan_cases.flat(
+            rng, make, n_rows=n_rows, n_lists=n_lists, dim=dim, metric=metric, **more
+        )
+        if extra.get("cosine"):
+            case = _normalised(rng, case)
+        scale = 10 if "dtype" in more else 1
+        queries = (scale * make(rng, n_queries, dim)).astype(FLOAT32)
+        return _lists(
+            case, n_queries, n_probes, k, queries, rng, **_restrict(rng, n_queries, n_rows, **extra)
+        )
+
+    return arguments
+
+
+def _normalised(rng, case):
+    """Rows scaled to length 1, some of them zero rows."""
+    vectors = case.payload.vectors.copy()
+    vectors[:: max(2, len(vectors) // 9)] = 0
+    lengths = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=1))
+    scale = np.divide(1, lengths, where=lengths > 0, out=np.zeros_like(lengths)).astype(FLOAT32)
+    lists = case.lists._replace(
+        norms=np.ones(len(vectors), FLOAT32), radius=np.full_like(case.lists.radius, 1.001)
+    )
+    return case._replace(payload=case.payload._replace(vectors=vectors, scale=scale), lists=lists)
+
+
+def _restrict(rng, n_queries, n_ids, cosine=False, keep=None, limit=False):
+    more = {}
+    if keep:
+        shape = (n_queries, n_ids) if keep == "each" else (n_ids,)
+        more["keep"] = scan_cases.bits(rng.random(shape) < 0.2)
+    if limit:
+        more["limit"] = rng.integers(0, 30, n_queries).astype(FLOAT32)
+    return more
+
+
+def _pq(make, n_rows, n_lists, pq_dim, pq_len, n_queries, n_probes, k, metric, **extra):
+    def arguments(rng):
+        case = scan_cases.pq(
+            rng, make, n_rows=n_rows, n_lists=n_lists, pq_dim=pq_dim, pq_len=pq_len, metric=metric
+        )
+        queries = make(rng, n_queries, pq_dim * pq_len)
+        return _lists(
+            case, n_queries, n_probes, k, queries, rng, **_restrict(rng, n_queries, n_rows, **extra)
+        )
+
+    return arguments
+
+
+def _scan(name, make, **more):
+    add(f"scan_lists {name}", "scan_lists", make, **more)
+
+
+FEW_SURVIVORS = (("scan_lists", "SURVIVORS", 4), ("_scan", "BUDGET", 16))
+for dtype in (np.float32, np.float16, np.int8, np.uint8):
+    name = np.dtype(dtype).name
+    _scan(f"by list {name}", _flat(REAL, 90, 3, 9, 8, 2, 5, dtype=dtype), small=True)
+    _scan(f"walk {name}", _flat(REAL, 90, 9, 9, 2, 3, 5, dtype=dtype), small=True)
+_scan("one list", _flat(LATTICE, 200, 1, 6, 70, 1, 4), small=True)
+_scan("one row", _flat(LATTICE, 1, 1, 1, 1, 1, 3))
+_scan("tiles", _flat(LATTICE, 330, 5, 17, 140, 3, 10))
+_scan("inner product", _flat(LATTICE, 200, 4, 8, 30, 2, 10, "inner_product"))
+_scan("wide", _flat(REAL, 60, 2, 260, 5, 2, 7))
+_scan("shift", _flat(REAL, 150, 3, 10, 20, 2, 6, dtype=np.uint8, shift=True))
+_scan("cosine", _flat(REAL, 100, 3, 7, 10, 3, 100, cosine=True))
+_scan("more than all", _flat(LATTICE, 40, 4, 5, 12, 4, 300))
+_scan("filter", _flat(LATTICE, 200, 4, 5, 12, 3, 6, keep="one"))
+_scan("filter each", _flat(LATTICE, 200, 4, 5, 12, 3, 6, keep="each"))
+_scan("limit", _flat(LATTICE, 200, 4, 5, 12, 3, 30, limit=True))
+
+
+def _equal(_, *shape):
+    return np.full(shape, 2, FLOAT32)
+
+
+def _limit_to_the_bit(case):
+    """Limits just under the distance of each query's fourth row, which must not come back."""
+
+    def arguments(rng):
+        members = case(rng)
+        dists, _ = numpy_ops.scan_lists(**members)
+        return {**members, "limit": np.nextafter(dists[:, 3], FLOAT32(-np.inf))}
+
+    return arguments
+
+
+_scan("equal rows", _flat(_equal, 600, 1, 3, 5, 1, 2))
+_scan("walk equal rows", _flat(_equal, 3000, 2, 3, 1, 2, 2))
+_scan("limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 2, 9, 20, 2, 6)))
+_scan("walk limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 9, 9, 3, 4, 6)))
+_scan("walk more than all", _flat(LATTICE, 30, 9, 4, 2, 5, 40))
+_scan("overflow", _flat(LATTICE, 400, 3, 1, 9, 2, 1, limit=True), settings=FEW_SURVIVORS)
+_scan("overflow filter", _flat(REAL, 400, 1, 4, 9, 1, 1, keep="each"), settings=FEW_SURVIVORS)
+_scan("walk one query", _flat(REAL, 700, 2, 12, 1, 2, 20))
+_scan("walk filter limit", _flat(LATTICE, 300, 40, 5, 3, 20, 9, keep="each", limit=True))
+_scan("pq", _pq(REAL, 120, 3, 5, 3, 6, 2, 7, "sqeuclidean"), small=True)
+_scan("pq walk", _pq(REAL, 120, 9, 4, 2, 2, 3, 7, "inner_product"), small=True)
+_scan("pq overflow", _pq(LATTICE, 300, 2, 2, 1, 8, 2, 2, "sqeuclidean"), settings=FEW_SURVIVORS)
+
+
+def _table(make, dtype, *shape, **extra):
+    def arguments(rng):
+        members = _pq(make, *shape, **extra)(rng)
+        scaled = members["queries"] * (1 if members["metric"] == "inner_product" else 2)
+        lut = numpy_ops.build_lut(scaled, members["payload"].codebooks, dtype)
+        return {"lut": lut, **members}
+
+    return arguments
+
+
+for dtype in (np.float32, np.float16):
+    name = np.dtype(dtype).name
+    shape = (100, 6, 4, 2, 2, 3, 6, "sqeuclidean")
+    add(f"scan_lut {name}", "scan_lut", _table(REAL, dtype, *shape), small=True)
+    shape = (700, 6, 10, 3, 7, 4, 30, "inner_product")
+    add(f"scan_lut more {name}", "scan_lut", _table(REAL, dtype, *shape))
+shape = (300, 8, 3, 2, 5, 4, 9, "sqeuclidean")
+add("scan_lut filter", "scan_lut", _table(LATTICE, np.float32, *shape, keep="each", limit=True))

@@ -1,0 +1,205 @@
+"""What the host code of the CUDA backend plans: splits, shared memory, launches, on faked devices.
+
+Plans follow the compute capability, the multiprocessors and the shared memory of the device; what
+they change must not change an answer, so each is run and compared as well.
+"""
+
+import inspect
+
+import emulated
+import models
+import op_cases
+import pytest
+from compare import assert_same_knn
+from emu import Fibers
+from engines import needs_fibers
+from test_cuda_ops import answer, check
+
+from bench.data import clustered
+from gpuann import _nvtx, kmeans, plan
+from gpuann.backends import cuda_ops, numpy_ops, seam
+from gpuann.backends.cuda_ops import _scan, _select
+from gpuann.cuda.launch import Limits
+
+ROWS, QUERIES = clustered(2000, 16, 200)
+
+
+def planned(limits, name):
+    """The launches of a case on a device with these limits; nothing is run."""
+    device = emulated.EmulatedDevice(emulated.Nothing(), limits)
+    with emulated.stands_in(device):
+        answer(device, name)
+    return device.launches
+
+
+def test_few_queries_are_split_over_the_device():
+    name = "scan_lists walk one query"  # 700 rows: 6 chunks
+    assert [(l.entry, l.grid) for l in planned(emulated.H200, name)] == [
+        ("scan_queries", (1, 6, 1)),
+        ("select_k", (1, 1, 1)),
+    ]
+    one_sm = emulated.SMALL._replace(n_sms=1)
+    assert planned(one_sm, name)[0].grid == (1, 2, 1)
+    assert len(planned(emulated.SMALL._replace(n_sms=0), name)) == 1, "no merge of one split"
+
+
+def test_many_queries_are_not_split():
+    launches = planned(emulated.SMALL, "scan_lut more float32")
+    assert launches[0].grid == (7, 2, 1)
+    assert planned(Limits(90, 3, 228_352), "scan_lut more float32")[0].grid == (7, 1, 1)
+
+
+def test_the_filter_grid_covers_all_tiles_and_fills_the_device():
+    # 140 queries x 3 probes over 5 lists: 420 pairs, at most 6 full tiles and 5 begun ones
+    assert planned(emulated.SMALL, "scan_lists tiles")[3].grid == (11, 1, 1)
+    assert planned(emulated.H200, "scan_lists equal rows")[1].grid == (1, 2, 1)
+    one_list = planned(emulated.SMALL, "scan_lists one list")
+    assert [l.entry for l in one_list] == ["scan_bound", "scan_filter", "scan_finish"]
+    assert one_list[1].grid == (2, 1, 1)
+
+
+@needs_fibers
+@pytest.mark.parametrize("limits", [emulated.RTX, emulated.SMALL, emulated.H200])
+@pytest.mark.parametrize("name", ["scan_lut float32", "scan_lut more float32", "scan_lists tiles"])
+def test_plans_do_not_change_answers(limits, name):
+    device = emulated.EmulatedDevice(Fibers(checked=True), limits)
+    with emulated.stands_in(device):
+        check(device, name)
+
+
+@needs_fibers
+def test_a_table_that_does_not_fit_is_read_where_it_is(monkeypatch):
+    arguments = op_cases.arguments("scan_lut more float32")
+    table = arguments["lut"].nbytes // len(arguments["lut"])
+    whole = planned(emulated.SMALL, "scan_lut more float32")[0].shared
+    short = emulated.SMALL._replace(shared_bytes=whole - 1)
+    assert planned(short, "scan_lut more float32")[0].shared == whole - table
+    device = emulated.EmulatedDevice(Fibers(checked=True), short)
+    with emulated.stands_in(device):
+        check(device, "scan_lut more float32")
+
+
+def test_shared_memory_of_a_scan():
+    device = emulated.EmulatedDevice(emulated.Nothing(), emulated.H200)
+    plan = _scan.Plan("test", device, 128, 10, 0)
+    assert (plan.budget, plan.capacity, plan.shared) == (1024, 256, 512 + 24 * 256)
+    plan = _scan.Plan("test", device, 3, 2048, 0)
+    assert (plan.budget, plan.capacity, plan.shared) == (8192, 2048, 16 + 24 * 2048)
+    assert _scan.Plan("test", device, 1, 1, 0).shared == 16 + 24 * 256
+    with pytest.raises(ValueError, match="test: dim must be at most 16384 on a CUDA device"):
+        _scan.Plan("test", device, 20_000, 1, 0)
+
+
+@pytest.mark.parametrize(("limits", "most"), [(emulated.RTX, 2048), (emulated.H200, 8192)])
+def test_how_many_results_a_device_gives(limits, most):
+    device = emulated.EmulatedDevice(emulated.Nothing(), limits)
+    assert _select.capacity("test", device, most) == most
+    with pytest.raises(ValueError, match=f"k must be at most {most} on this device, got"):
+        _select.capacity("test", device, most + 1)
+
+
+@pytest.fixture
+def device():
+    with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked=False))) as stand_in:
+        yield stand_in
+
+
+@needs_fibers
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("n", [1, 200])
+def test_a_search_takes_few_launches(device, kind, n):
+    index = models.build(kind, ROWS, n_lists=20, pq_dim=8, device="cuda")
+    queries = device.array(QUERIES[:n])
+    before, made = len(device.launches), device.made
+    models.search(index, queries, 10, n_probes=8)
+    launches = [launch.entry for launch in device.launches[before:]]
+    want = {
+        ("brute_force", 1): 2,
+        ("brute_force", 200): 3,
+        ("ivf_flat", 1): 3,
+        ("ivf_flat", 200): 8,
+        ("ivf_pq", 1): 4,
+        ("ivf_pq", 200): 8,
+    }
+    assert len(launches) == want[kind, n], launches
+    # elementwise work of the array module, each a small launch of its own on a GPU
+    assert device.made - made <= 5
+
+
+@needs_fibers
+def test_scratch_is_asked_for_by_name_and_size(device):
+    index = models.build("ivf_flat", ROWS, n_lists=20, device="cuda")
+    models.search(index, QUERIES, 10, n_probes=8)
+    held = {name: array.nbytes for name, array in device.borrowed.items()}
+    models.search(index, QUERIES, 10, n_probes=8)
+    assert held == {name: array.nbytes for name, array in device.borrowed.items()}
+    assert held["scan.survivors"] == len(QUERIES) * 1024 * 8
+
+
+class Recorder:
+    """Stands in for the nvtx module; which ranges began, and how deep."""
+
+    def __init__(self):
+        self.began, self._open = [], []
+
+    def annotate(self, name, domain):
+        assert domain == "gpuann"
+        self._name = name
+        return self
+
+    def __enter__(self):
+        self.began.append((len(self._open), self._name))
+        self._open.append(self._name)
+
+    def __exit__(self, *_):
+        self._open.pop()
+
+
+@needs_fibers
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_ranges_of_a_search(device, monkeypatch, where):
+    index = models.build("ivf_pq", ROWS, n_lists=20, pq_dim=8, device=where)
+    recorder = Recorder()
+    monkeypatch.setattr(_nvtx, "nvtx", recorder)
+    models.search(index, QUERIES[:1], 3, n_probes=1)
+    first = [(depth, name) for depth, name in recorder.began if depth < 2]
+    assert first == [(0, "ivf_pq.search"), (1, "scan_lists"), (1, "build_lut"), (1, "scan_lut")]
+
+
+@pytest.mark.parametrize("backend", [numpy_ops, cuda_ops], ids=lambda b: b.__name__[-9:])
+@pytest.mark.parametrize("op", cuda_ops.__all__)
+def test_every_operation_is_a_range(monkeypatch, backend, op):
+    recorder = Recorder()
+    monkeypatch.setattr(_nvtx, "nvtx", recorder)
+    with pytest.raises(Exception):  # noqa: B017 - nothing is given: it must not get far
+        getattr(backend, op)(*[None] * 20)
+    with pytest.raises(Exception):  # noqa: B017
+        getattr(backend, op)(**dict.fromkeys(_parameters(op)))
+    assert {name for _, name in recorder.began} == {op}
+
+
+def _parameters(op):
+    return [p for p in inspect.signature(getattr(seam.Ops, op)).parameters if p != "self"]
+
+
+def test_public_calls_are_ranges(monkeypatch):
+    recorder = Recorder()
+    monkeypatch.setattr(_nvtx, "nvtx", recorder)
+    index = models.build("brute_force", ROWS, device="cpu")
+    models.search(index, QUERIES, 3)
+    kmeans.fit(kmeans.KMeansParams(n_clusters=3, max_iter=1), ROWS, device="cpu")
+    public = [name for depth, name in recorder.began if depth == 0]
+    assert public == ["brute_force.build", "brute_force.search", "kmeans.fit"]
+
+
+@needs_fibers
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_small_batches_within_the_workspace_equal_one(device, monkeypatch, kind):
+    index = models.build(kind, ROWS, n_lists=20, pq_dim=8, device="cuda")
+    want = models.search(index, QUERIES, 10)
+    monkeypatch.setattr(plan, "_PER_QUERY", 1 << 25)  # 30 queries at a time
+    before = len(device.launches)
+    assert_same_knn(models.search(index, QUERIES, 10), want)
+    finished = [launch for launch in device.launches[before:] if launch.entry == "scan_finish"]
+    assert len(finished) >= 6, "it was not cut"
+    assert_same_knn(emulated.to_host(models.search(index, device.array(QUERIES), 10)), want)

@@ -1,0 +1,132 @@
+"""The kernel files: their contracts, what they compile to, and that nothing is left unproven."""
+
+import re
+
+import pytest
+from engines import needs_nvrtc
+
+from bench import kernel_resources as gate
+from gpuann.backends import seam
+from gpuann.cuda import source, variants
+
+OPERATIONS = source.operations()
+CONTRACT = ["in", "out", "defines", "grid", "shared", "budget", "cost", "source"]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Every entry of every variant on every architecture, compiled."""
+    return gate.measure()
+
+
+def header(op):
+    """The comment that a kernel file opens with."""
+    lines = (source.kernel_dir() / f"{op}.cu").read_text().splitlines()
+    end = next(i for i, line in enumerate(lines) if not line.startswith("//"))
+    return lines[:end]
+
+
+def test_the_files_are_the_operations():
+    names = {name for name in vars(seam.Ops) if not name.startswith("_")}
+    # the merge is a selection whose rows lie in pieces: it shares select_k.cu
+    assert set(OPERATIONS) == names - {"merge_topk"}
+
+
+@pytest.mark.parametrize("op", OPERATIONS)
+def test_contract(op):
+    lines = header(op)
+    assert re.fullmatch(rf"// {op}: .+[.:;,\w]", lines[0]), "it begins with a sentence"
+    formula = [line for line in lines[:6] if line.startswith("//   ")]
+    assert any("=" in line or "ascends" in line for line in formula), "a formula follows"
+    found = [m[1] for line in lines if (m := re.match(r"// (\w+) {1,6}\S", line))]
+    keys = [k for i, k in enumerate(found) if k in CONTRACT and k not in found[:i]]
+    assert keys == CONTRACT, "all parts of the contract, in their order"
+
+
+@pytest.mark.parametrize("variant", variants.table(), ids=lambda s: f"{s.op} {s.variant}")
+def test_contract_agrees_with_the_code(variant):
+    text = "\n".join(header(variant.op))
+    defines = re.search(r"// defines (.*?)\n// grid", text, re.DOTALL)[1]
+    front = variant.text.split("#line")[0]
+    for name in re.findall(r"^#define (\w+)", front, re.MULTILINE):
+        assert name in defines, f"the header does not list {name}"
+    for entry in variant.entries:
+        assert entry in re.search(r"// grid(.*?)\n// shared", text, re.DOTALL)[1] or (
+            len(variant.entries) == 1
+        ), f"no grid for {entry}"
+    assert "shared  none" in text or "__shared__" in variant.text
+    body = (source.kernel_dir() / f"{variant.op}.cu").read_text()
+    assert ("dynamic:" in text) == ("EXTERN_SHARED(" in body)
+    assert f"BLOCK {variant.block}" in defines
+    for field in variant.fields:
+        if field.pointer:
+            assert field.comment.startswith("("), f"no shape beside {field.name}"
+
+
+def test_files_are_short_and_say_what_they_are():
+    for path in source.kernel_dir().glob("*.cu*"):
+        lines = path.read_text().splitlines()
+        assert len(lines) <= 270, path
+        assert lines[0].startswith("// "), path
+
+
+def test_only_one_file_has_assembly():
+    for path in source.kernel_dir().glob("*.cu*"):
+        assert ("asm volatile" in path.read_text()) == (path.name == "ptx.cuh"), path
+
+
+def test_no_float_atomics_and_no_32_bit_offsets():
+    for variant in variants.table():
+        for call in re.findall(r"atomic\w+\(&?([\w.\->]+)", variant.text):
+            name = call.split(".")[-1].split("->")[-1]
+            integer = rf"(int|u32|u64|i64)\*? {name}\b|__shared__ (int|u32|u64) {name}"
+            assert re.search(integer, variant.text), f"{variant.op}: atomic on {call}"
+
+
+@needs_nvrtc
+def test_budgets_hold(rows):
+    for row in rows:
+        where = f"{row.symbol} on sm_{row.arch}"
+        assert row.took.registers <= row.budget.registers, where
+        assert row.took.spills <= row.budget.spills, where
+        assert row.took.stack == 0, where
+        assert row.blocks >= row.budget.blocks, where
+
+
+@needs_nvrtc
+def test_launch_limits_hold(rows):
+    for row in rows:
+        where = f"{row.symbol} on sm_{row.arch}"
+        sm = gate.MULTIPROCESSORS[row.arch]
+        assert row.threads <= 1024 and row.threads % 32 == 0, where
+        assert row.took.registers * row.threads <= sm.registers, where
+        assert row.took.shared <= 48 * 1024, where
+        assert row.took.shared + row.dynamic <= sm.shared_block, where
+        assert not row.dynamic or row.took.shared <= 4096, "see device.STATIC_SHARED"
+
+
+@needs_nvrtc
+def test_every_variant_compiles_everywhere(rows):
+    wanted = {
+        (s.symbol(entry), arch)
+        for s in variants.table()
+        for entry in s.entries
+        for arch in gate.ARCHS
+    }
+    assert {(row.symbol, row.arch) for row in rows} == wanted
+
+
+@needs_nvrtc
+def test_the_committed_report_is_of_these_kernels(rows):
+    """python -m bench.kernel_resources --write; of the NVRTC that the test extra pins."""
+    assert gate.table(rows) == gate.RESULT.read_text()
+
+
+def test_occupancy_formula():
+    assert gate.blocks_per_sm("90", 32, 0, 256) == 8  # all 2048 threads
+    assert gate.blocks_per_sm("90", 64, 0, 256) == 4  # registers
+    assert gate.blocks_per_sm("90", 65, 0, 256) == 3  # given in eights
+    assert gate.blocks_per_sm("90", 32, 100_000, 256) == 2  # shared memory
+    assert gate.blocks_per_sm("120", 32, 0, 256) == 6  # 1536 threads
+    assert gate.blocks_per_sm("120", 32, 102_000, 256) == 0
+    assert gate.blocks_per_sm("80", 16, 0, 32) == 32  # blocks
