@@ -18,7 +18,7 @@ struct ScanArgs {
     const i64* ids;          // (n_rows,) the caller's names
     const float* norms;      // (n_rows,) N(v)
     const float* radius;     // (n_lists,) at least 2 |c_l| + |v|
-    const int* probes;       // (n_queries, n_probes) distinct lists, nearest first
+    const int* probes;       // (n_queries, n_probes) distinct lists, nearest first; -1 for none
     const u32* keep;         // (keep_words,) or (n_queries, keep_words) bits over the ids; or null
     const float* limit;      // (n_queries,) rows farther than it are dropped; or null
     const ROW* rows;         // (n_rows, dim), or codes (n_rows, pq_dim)
@@ -93,6 +93,11 @@ __device__ __forceinline__ void load_query(const ScanArgs& a, int query, float* 
     }
 }
 
+// The p-th list of a query, or -1: a query that is not finite has no nearest lists.
+__device__ __forceinline__ int probed_list(const ScanArgs& a, int query, int p) {
+    return a.probes[(i64)query * a.n_probes + p];
+}
+
 struct QueryScale {
     double square;  // |q|^2 of the moved query
     double slack;   // bound of |score - canonical distance|
@@ -108,7 +113,8 @@ __device__ __forceinline__ QueryScale query_scale(const ScanArgs& a, int query, 
     }
     float radius = 0.0f;
     for (int p = threadIdx.x; p < a.n_probes; p += BLOCK) {
-        radius = fmaxf(radius, a.radius[a.probes[(i64)query * a.n_probes + p]]);
+        const int list = probed_list(a, query, p);
+        radius = list < 0 ? radius : fmaxf(radius, a.radius[list]);
     }
     float* largest = reinterpret_cast<float*>(partial + BLOCK);
     partial[threadIdx.x] = square;
@@ -166,9 +172,9 @@ __device__ __forceinline__ void for_each_chunk(const ScanArgs& a, int query, int
                                                const Visit& visit) {
     int turn = 0;
     for (int p = 0; p < a.n_probes; p++) {
-        const int list = a.probes[(i64)query * a.n_probes + p];
-        const i64 stop = a.offsets[list + 1];
-        for (i64 begin = a.offsets[list]; begin < stop; begin += CHUNK) {
+        const int list = probed_list(a, query, p);
+        const i64 stop = list < 0 ? 0 : a.offsets[list + 1];
+        for (i64 begin = list < 0 ? 0 : a.offsets[list]; begin < stop; begin += CHUNK) {
             const i64 end = begin + CHUNK < stop ? begin + CHUNK : stop;
             if (turn == split && !visit(list, p, begin, end)) {
                 return;

@@ -71,7 +71,10 @@ ENTRY(scan_bound)(const ScanArgs a) {
     }
     if (a.n_lists > 1) {
         for (int p = threadIdx.x; p < a.n_probes; p += BLOCK) {
-            atomicAdd(&a.list_pairs[a.probes[(i64)query * a.n_probes + p]], 1);
+            const int list = probed_list(a, query, p);
+            if (list >= 0) {
+                atomicAdd(&a.list_pairs[list], 1);
+            }
         }
     }
 }
@@ -112,8 +115,10 @@ ENTRY(scan_group)(const ScanArgs a) {
     const i64 pair = global_thread();  // [0, Q P)
     if (pair < (i64)a.n_queries * a.n_probes) {
         const int list = a.probes[pair];
-        const int place = atomicSub(&a.list_pairs[list], 1) - 1;
-        a.pair_order[a.pair_first[list] + place] = pair;
+        if (list >= 0) {
+            const int place = atomicSub(&a.list_pairs[list], 1) - 1;
+            a.pair_order[a.pair_first[list] + place] = pair;
+        }
     }
 }
 

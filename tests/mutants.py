@@ -171,8 +171,8 @@ into(
     ("int left = found[1], digit = 0;", "int left = 1, digit = 0;"),
     ("+ 2.0 * scale.slack;\n        a.slack", "- 1.0;\n        a.slack"),
     (
-        "atomicAdd(&a.list_pairs[a.probes[(i64)query * a.n_probes + p]], 1);",
-        "a.list_pairs[a.probes[(i64)query * a.n_probes + p]] += 1;",
+        "atomicAdd(&a.list_pairs[list], 1);",
+        "a.list_pairs[list] += 1;",
     ),
     ("a.n_survivors[query] = 0;", ""),
 )
@@ -240,7 +240,6 @@ into(
     "scan_queries",
     "scan_lists walk one query",
     ("turn == split && !visit", "turn >= split && !visit"),
-    ("const bool passes = inside && (double)", "const bool passes = (double)"),
     ("passes && lane_in_group() == 0 &&", "passes &&"),
 )
 into(
@@ -255,6 +254,7 @@ into(
     "scan_queries",
     "scan_lists walk more than all",
     without("__syncthreads();  // every score is written"),
+    ("const bool passes = inside && (double)", "const bool passes = (double)"),
 )
 into(
     "scan_lists",

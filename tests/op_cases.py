@@ -28,6 +28,8 @@ class Case(NamedTuple):
     """(rtol, atol), None for exact."""
     settings: tuple[tuple[str, str, int], ...] = ()
     """(module of cuda_ops, constant, value) while the case runs."""
+    reference: Callable[..., Any] | None = None
+    """What the answer is compared with, given the arguments; None for the NumPy operation."""
 
 
 CASES: dict[str, Case] = {}
@@ -36,6 +38,12 @@ CASES: dict[str, Case] = {}
 def arguments(name):
     """The arguments of a case, the same every time."""
     return CASES[name].make(np.random.default_rng(zlib.crc32(name.encode())))
+
+
+def expected(name):
+    """The answer of the NumPy backend."""
+    case = CASES[name]
+    return (case.reference or getattr(numpy_ops, case.op))(**arguments(name))
 
 
 def add(name, op, make, **more):
@@ -353,6 +361,31 @@ _scan("walk equal rows", _flat(_equal, 3000, 2, 3, 1, 2, 2))
 _scan("limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 2, 9, 20, 2, 6)))
 _scan("walk limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 9, 9, 3, 4, 6)))
 _scan("walk more than all", _flat(LATTICE, 30, 9, 4, 2, 5, 40))
+
+
+def _none_probed(case):
+    """The second probe of every query is none, and query 1 has none at all."""
+
+    def arguments(rng):
+        members = case(rng)
+        members["probes"][:, 1] = -1
+        members["probes"][1] = -1
+        return members
+
+    return arguments
+
+
+def _without_none(**members):
+    """NumPy is asked for the probes that there are."""
+    probes = np.ascontiguousarray(np.maximum(members.pop("probes")[:, :1], 0))
+    dists, ids = numpy_ops.scan_lists(probes=probes, **members)
+    dists[1], ids[1] = np.inf, -1
+    return dists, ids
+
+
+for name, n_lists, n_queries in (("by list", 3, 20), ("walk", 9, 3)):
+    make = _none_probed(_flat(REAL, 200, n_lists, 9, n_queries, 2, 6))
+    _scan(f"{name} missing probes", make, reference=_without_none)
 _scan("overflow", _flat(LATTICE, 400, 3, 1, 9, 2, 1, limit=True), settings=FEW_SURVIVORS)
 _scan("overflow filter", _flat(REAL, 400, 1, 4, 9, 1, 1, keep="each"), settings=FEW_SURVIVORS)
 _scan("walk one query", _flat(REAL, 700, 2, 12, 1, 2, 20))

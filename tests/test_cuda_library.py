@@ -25,9 +25,14 @@ ROWS, QUERIES = clustered(1500, 24, 40)
 
 
 @pytest.fixture
-def device():
-    with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked=False))) as stand_in:
+def device(request):
+    """Checked, but for tests that say "fast" because they are long."""
+    checked = getattr(request, "param", "checked") == "checked"
+    with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked))) as stand_in:
         yield stand_in
+
+
+fast = pytest.mark.parametrize("device", ["fast"], indirect=True)
 
 
 def on(device, host):
@@ -245,3 +250,14 @@ def test_precomputed_quantisers(device):
     assert_same(got.centers.host, want.centers)
     assert_same(got.list_sizes.host, want.list_sizes)
     assert repr(got) == repr(want).replace("cpu", "cuda:0")
+
+
+@fast
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_larger_in_the_fast_build(device, kind):
+    rows, queries = clustered(8000, 48, 300)
+    want = models.build(kind, rows, n_lists=40, pq_dim=12, device="cpu")
+    got = models.build(kind, rows, n_lists=40, pq_dim=12, device="cuda")
+    for k, n_probes in ((10, 4), (100, 40)):
+        answer = models.search(got, queries, k, n_probes)
+        assert_same_knn(answer, models.search(want, queries, k, n_probes))

@@ -144,7 +144,8 @@ class Ops(Protocol):
     ) -> tuple[Array, Array]:
         """List-major scan of the probed lists, fused with the selection.
 
-        queries (Q, D); probes (Q, P) int32, distinct, nearest first; terms (Q, P) float32 is
+        queries (Q, D); probes (Q, P) int32, distinct, nearest first (on a device also -1 for
+        none, for queries that are not finite); terms (Q, P) float32 is
         A(q, l) of every pair, or None where rows are stored whole; keep is None, one bit set
         (words,) uint32 over the ids or one per query (Q, words); limit (Q,) float32 drops rows
         farther than it; rescore False lets distances be scan scores, with the same k rows for each

@@ -1,0 +1,102 @@
+"""The library on a real CUDA device: `GPUANN_REQUIRE_GPU=1 pytest -m gpu`, with `test_cuda_ops`.
+
+What the emulated device cannot show: real arrays, streams, threads and capture. These tests have
+been written without a GPU; the README says whether they have run on one.
+"""
+
+import threading
+
+import models
+import numpy as np
+import pytest
+from compare import assert_same_knn
+from engines import needs_gpu
+
+import gpuann
+from bench.data import clustered
+from gpuann import kmeans
+from gpuann.cuda import devices
+
+pytestmark = [needs_gpu, pytest.mark.gpu]
+
+ROWS, QUERIES = clustered(20_000, 96, 500)
+
+
+@pytest.fixture(scope="module")
+def cupy():
+    return devices.get(0).xp
+
+
+@pytest.mark.parametrize("metric", models.METRICS)
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_build_and_search_equal_numpy(kind, metric):
+    want = models.build(kind, ROWS, metric, n_lists=64, pq_dim=48, device="cpu")
+    got = models.build(kind, ROWS, metric, n_lists=64, pq_dim=48, device="cuda")
+    for k, n in ((10, 500), (10, 3), (100, 50)):
+        answer = models.search(got, QUERIES[:n], k, n_probes=8)
+        assert_same_knn(answer, models.search(want, QUERIES[:n], k, n_probes=8))
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_device_queries_give_device_results(cupy, kind):
+    index = models.build(kind, ROWS, n_lists=64, pq_dim=48, device="cuda")
+    want = models.search(index, QUERIES, 10)
+    got = models.search(index, cupy.asarray(QUERIES), 10)
+    assert all(isinstance(part, cupy.ndarray) for part in got)
+    assert_same_knn([part.get() for part in got], want)
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("n", [2, 500])
+def test_a_search_can_be_captured(cupy, kind, n):
+    """Anything that waits for the device raises while a stream is captured."""
+    index = models.build(kind, ROWS, n_lists=64, pq_dim=48, device="cuda")
+    queries = cupy.asarray(QUERIES[:n])
+    want = models.search(index, queries, 10)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        models.search(index, queries, 10)  # memory pools and scratch are warm
+        stream.synchronize()
+        stream.begin_capture()
+        got = models.search(index, queries, 10)
+        graph = stream.end_capture()
+        graph.launch(stream)
+    stream.synchronize()
+    assert_same_knn([part.get() for part in got], [part.get() for part in want])
+
+
+def test_streams_and_threads_do_not_meet(cupy):
+    index = models.build("ivf_flat", ROWS, n_lists=64, device="cuda")
+    want = models.search(index, QUERIES, 10)
+    wrong = []
+
+    def work(seed):
+        stream = cupy.cuda.Stream(non_blocking=True)
+        order = np.random.default_rng(seed).permutation(len(QUERIES))
+        with stream:
+            for _ in range(20):
+                got = models.search(index, cupy.asarray(QUERIES[order]), 10)
+                stream.synchronize()
+                if (got[1].get() != want[1][order]).any():
+                    wrong.append(seed)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_kmeans_and_refine_equal_numpy(cupy, rng):
+    params = kmeans.KMeansParams(n_clusters=50, max_iter=8, tol=0.0)
+    want, got = (kmeans.fit(params, ROWS, device=d) for d in ("cpu", "cuda"))
+    assert (want[0] == got[0]).all()
+    candidates = rng.integers(-1, len(ROWS), (len(QUERIES), 100))
+    for metric in models.METRICS:
+        want = gpuann.refine(ROWS, QUERIES, candidates, 10, metric, device="cpu")
+        there = [cupy.asarray(a) for a in (ROWS, QUERIES, candidates)]
+        got = gpuann.refine(*there, 10, metric, device="cuda")
+        assert_same_knn([part.get() for part in got], want)
+        got = gpuann.refine(ROWS, QUERIES, candidates, 10, metric, device="cuda")
+        assert_same_knn(got, want)
