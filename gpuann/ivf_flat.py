@@ -103,10 +103,12 @@ def search(
     ----------
     search_params : SearchParams
     index : Index
-    queries : array (n_queries, dim), float32, float16, int8 or uint8; or chunks of such rows
+    queries : array (n_queries, dim), float32, float16, int8 or uint8, host or device; or chunks
+        of such rows
     k : int
     neighbors : array (n_queries, k) int64, optional, to write the ids into
-    distances : array (n_queries, k) float32, optional, to write the distances into
+    distances : array (n_queries, k) float32, optional, to write the distances into; both are
+        where the queries are
 
     Returns
     -------

@@ -33,8 +33,8 @@ def refine(
 
     Parameters
     ----------
-    dataset : array or memory-map (n_rows, dim), float32, float16, int8 or uint8
-    queries : array (n_queries, dim), as `dataset`
+    dataset : array or memory-map (n_rows, dim), float32, float16, int8 or uint8, host or device
+    queries : array (n_queries, dim), as `dataset`, host or device; the results are where they are
     candidates : array (n_queries, n_candidates), int64 rows of `dataset`; -1 for none
     k : int, optional; default: n_candidates
     metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
