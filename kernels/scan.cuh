@@ -231,8 +231,9 @@ __device__ __forceinline__ void select_under(const ScanArgs& a, int query, int s
             const bool inside = begin + i < end;
             const i64 row = inside ? begin + i : begin;
             const float product = score(row);
-            const bool passes = inside && (double)(term + (a.norms[row] - product)) <= highest &&
-                                allowed(a, query, a.ids[row]);
+            // not "at or under": an fp16 table that overflowed gives NaN, and a ceiling of +inf
+            const bool above = (double)(term + (a.norms[row] - product)) > highest;
+            const bool passes = inside && !above && allowed(a, query, a.ids[row]);
             if (!__any_sync(ALL_LANES, passes)) {
                 continue;  // the whole warp
             }

@@ -288,6 +288,13 @@ into(
 into(
     "scan_lut",
     "scan_lut",
+    "scan_lut overflow",
+    ("const bool passes = inside && !above &&", "const bool passes = inside && product <= 0 &&"),
+    ("(a.norms[row] - product)) > highest;", "(a.norms[row] - product)) >= highest;"),
+)
+into(
+    "scan_lut",
+    "scan_lut",
     "scan_lut more float16",
     ("sum += 2.0 * 4.8828125e-4 * largest", "sum -= 2000.0 * largest"),
     without("__syncthreads();  // everyone has it\n    return all;"),

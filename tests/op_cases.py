@@ -411,5 +411,14 @@ for dtype in (np.float32, np.float16):
     add(f"scan_lut {name}", "scan_lut", _table(REAL, dtype, *shape), small=True)
     shape = (700, 6, 10, 3, 7, 4, 30, "inner_product")
     add(f"scan_lut more {name}", "scan_lut", _table(REAL, dtype, *shape))
+
+
+def _large(rng, *shape):
+    """Products of these overflow float16."""
+    return (300 * REAL(rng, *shape)).astype(FLOAT32)
+
+
+shape = (300, 6, 10, 3, 7, 4, 30, "sqeuclidean")
+add("scan_lut overflow", "scan_lut", _table(_large, np.float16, *shape))
 shape = (300, 8, 3, 2, 5, 4, 9, "sqeuclidean")
 add("scan_lut filter", "scan_lut", _table(LATTICE, np.float32, *shape, keep="each", limit=True))

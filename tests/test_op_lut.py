@@ -41,6 +41,24 @@ def test_same_bits_as_scan_lists(rng, make, metric, dtype):
         assert_same_knn(got, want)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_table_that_overflows_float16_loses_nothing(rng):
+    def large(rng, *shape):
+        return (300 * strategies.real(rng, *shape)).astype(np.float32)
+
+    case = scan_cases.pq(
+        rng, large, n_rows=300, n_lists=4, pq_dim=6, pq_len=2, metric="sqeuclidean"
+    )
+    queries, probes = large(rng, 20, 12), scan_cases.probes(rng, 20, 4, 3)
+    terms = case.terms(queries, probes)
+    lut = build_lut(2 * queries, case.payload.codebooks, np.float16)
+    assert np.isinf(lut).any()
+    for k in (1, 10):
+        got = scan_lut(lut, queries, terms, case.payload, case.lists, probes, k, case.metric)
+        want = scan_lists(queries, terms, case.payload, case.lists, probes, k, case.metric)
+        assert_same_knn(got, want)
+
+
 def test_adc_is_the_distance_to_the_decoded_row(rng):
     case = scan_cases.pq(
         rng, strategies.real, n_rows=300, n_lists=5, pq_dim=4, pq_len=3, metric="sqeuclidean"

@@ -19,4 +19,5 @@ def build_lut(queries: Array, codebooks: Array, dtype: npt.DTypeLike = np.float3
     parts = queries.reshape(len(queries), pq_dim, pq_len)
     with _threads.single_thread_blas():
         lut = np.matmul(parts.transpose(1, 0, 2), codebooks.transpose(0, 2, 1))
-    return np.ascontiguousarray(lut.transpose(1, 0, 2), dtype)
+    with np.errstate(over="ignore"):  # beyond float16: infinite, and `scan_lut` knows
+        return np.ascontiguousarray(lut.transpose(1, 0, 2), dtype)

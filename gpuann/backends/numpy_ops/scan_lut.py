@@ -43,6 +43,8 @@ def scan_lut(
     if lut.dtype == np.float16:
         largest = np.abs(lut).max(axis=2).astype(np.float64)
         slack = slack + (2 * _HALF_UNIT * largest + _HALF_TINY).sum(axis=1)
+        if np.isinf(slack).any():  # products beyond float16: no score counts, every row passes
+            lut = np.nan_to_num(lut, posinf=0.0, neginf=0.0)
     batch = _batch.make(queries, terms, payload, lists, probes, metric, keep)
     wanted = Wanted(k, slack, limit, rescore=True)
     scorer = Scorer(payload, queries, lists.ids, metric)
