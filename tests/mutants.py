@@ -254,7 +254,7 @@ into(
     "scan_queries",
     "scan_lists walk more than all",
     without("__syncthreads();  // every score is written"),
-    ("const bool passes = inside && (double)", "const bool passes = (double)"),
+    ("const bool passes = inside && !above &&", "const bool passes = !above &&"),
 )
 into(
     "scan_lists",
@@ -289,8 +289,7 @@ into(
     "scan_lut",
     "scan_lut",
     "scan_lut overflow",
-    ("const bool passes = inside && !above &&", "const bool passes = inside && product <= 0 &&"),
-    ("(a.norms[row] - product)) > highest;", "(a.norms[row] - product)) >= highest;"),
+    ("inside && !above &&", "inside && term + (a.norms[row] - product) <= highest &&"),
 )
 into(
     "scan_lut",
