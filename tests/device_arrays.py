@@ -152,7 +152,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         plain = [x.host if isinstance(x, DeviceArray) else x for x in inputs]
         if method == "at":
             return ufunc.at(*plain)
-        if method != "__call__" or more.keys() - {"dtype"}:
+        if method != "__call__" or more.keys() - {"dtype"} or ufunc.signature:  # matmul has one
             raise TypeError(f"{ufunc.__name__}.{method} {sorted(more)} is not on the device")
         if out is not None:
             ufunc(*plain, out=tuple(o.host for o in out), **more)

@@ -27,8 +27,8 @@ def lengths(xp: Any, x: Array) -> Array:
 def cosine_scale(xp: Any, rows: Array) -> Array:
     """1 / |row|, 0 for a row without direction: rows (n, dim) any dtype -> (n,) float32.
 
-    A length under 2^-126 has no float32 inverse: such a row counts as zero. The scale is part of the
-    canonical distance, so its bits are the same on every backend.
+    A length under 2^-126 has no float32 inverse: such a row counts as zero. The scale is part of
+    the canonical distance, so its bits are the same on every backend.
     """
     norm = xp.sqrt(_halved_sum(xp, xp.square(rows.astype(xp.float64))))
     has = norm >= 2.0**-126

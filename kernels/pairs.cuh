@@ -1,0 +1,42 @@
+// The two sides of the list-major product: queries of one list's pairs, and rows of that list.
+#pragma once
+#include "scan.cuh"
+#include "tile.cuh"
+
+// The pairs of one tile: their queries, moved and scaled, as rows of the product.
+struct TileQueries {
+    const ScanArgs& a;
+    const int* query;  // (TILE,) shared; -1 for none
+    bool whole;        // four components may be loaded at once
+
+    __device__ void load(int row, int d, float (&out)[4]) const {
+        const int q = query[row];
+        load_four(a.queries + (i64)q * a.dim + d, q < 0 ? 0 : a.dim - d, whole, out);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (a.shift != nullptr && q >= 0 && d + i < a.dim) {
+                out[i] = __fsub_rn(out[i], a.shift[d + i]);
+            }
+            out[i] = a.inner ? out[i] : 2.0f * out[i];
+        }
+    }
+};
+
+struct TileRows {
+    StoredRows rows;
+    i64 begin, end;
+
+    __device__ void load(int row, int d, float (&out)[4]) const {
+        if (begin + row < end) {
+            rows.load(begin + row, d, out);
+        } else {
+            out[0] = out[1] = out[2] = out[3] = 0.0f;
+        }
+    }
+};
+
+// Largest float32 score that does not exceed `x` by more than rounding: x rounded up.
+__device__ __forceinline__ float rounded_up(double x) {
+    const float nearest = __double2float_rn(x);
+    return (double)nearest < x ? nextafterf(nearest, positive_infinity()) : nearest;
+}
