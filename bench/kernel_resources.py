@@ -60,6 +60,8 @@ def dynamic_shared(entry: str, arch: str) -> int:
     device = _Limited(Limits(int(arch), 1, MULTIPROCESSORS[arch].shared_block - 4096))
     if entry in ("scan_bound", "scan_finish", "scan_queries"):
         return _scan.Plan("bench", device, DIM, K, 0).shared
+    if entry == "scan_tighten":
+        return 4 * max(_scan.SURVIVORS, 4 * K)
     if entry == "scan_lut":
         return _scan.Plan("bench", device, DIM, K, 0).shared + 256 * DIM // 2 * 4
     if entry in ("select_k", "refine"):

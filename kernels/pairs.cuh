@@ -22,6 +22,20 @@ struct TileQueries {
     }
 };
 
+// Note a row of query q. What does not fit is only counted; not much further, so that the count
+// cannot overflow: it is looked at first, and only threads that looked at the same time go on.
+__device__ __forceinline__ void add_survivor(const ScanArgs& a, int q, i64 row, float score) {
+    if (*static_cast<volatile int*>(&a.n_survivors[q]) > a.survivor_places) {
+        return;
+    }
+    const int place = atomicAdd(&a.n_survivors[q], 1);
+    if (place < a.survivor_places) {
+        const i64 at = (i64)q * a.survivor_places + place;
+        a.survivors[at] = row;
+        a.scores[at] = score;
+    }
+}
+
 struct TileRows {
     StoredRows rows;
     i64 begin, end;

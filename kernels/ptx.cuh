@@ -5,8 +5,8 @@
 #ifdef GPUANN_EMU
 #include "ptx_host.h"
 #else
-#define EXTERN_SHARED(T, name)                                              \
-    extern __shared__ __align__(1024) unsigned char dynamic_shared_bytes[]; \
+#define EXTERN_SHARED(T, name)                                            \
+    extern __shared__ __align__(16) unsigned char dynamic_shared_bytes[]; \
     T* name = reinterpret_cast<T*>(dynamic_shared_bytes)
 
 __device__ __forceinline__ u32 shared_address(const void* p) {

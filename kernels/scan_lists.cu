@@ -2,27 +2,32 @@
 //
 //   (dists, ids)[q] = the k smallest by (canonical distance, id) over the rows of lists probes[q]
 //
-// Large batches, list by list, five launches:
+// Large batches, list by list, five launches and two more for each further epoch:
 //   scan_bound    one block a query: slack, a ceiling from its first `budget` rows, pairs counted
 //   scan_plan     one block: first pair and first tile of every list (left out for one list)
 //   scan_group    one thread a pair: pairs by list, in any order (left out for one list)
 //   scan_filter   one block a tile of 64 pairs of one list: multiplies it with the list's rows in
 //                 tiles of 64 and appends the rows at or under the ceiling to their query
+//   scan_tighten  one block a query, between epochs: lowers the ceiling to the k-th score of the
+//                 survivors and drops those above it. Where more rows are probed than the first
+//                 ceiling keeps out, few rows are filtered first, evenly spread, then more
 //   scan_finish   one block a query: canonical distances of the survivors, the k best of them; if
 //                 there were more survivors than places, it walks the query's lists itself, exactly
 // Small batches, one launch:
-//   scan_queries  one block a (query, split): the walk of scan.cuh; splits are merged afterwards
+//   scan_queries  one block a (query, split): the walk of walk.cuh; splits are merged afterwards
 //
 // in      struct ScanArgs in scan.cuh: queries (Q, dim), probes (Q, P), lists, payload, filter
 // out     dists (n_splits, Q, k) f32, names (n_splits, Q, k) i64, padded with (+inf, -1)
 // defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; TABLE (not read here)
-// grid    scan_bound, scan_finish (Q), scan_plan (1), scan_group (ceil(Q P / BLOCK)),
+// grid    scan_bound, scan_tighten, scan_finish (Q), scan_plan (1), scan_group (ceil(Q P / BLOCK)),
 //         scan_filter (tiles at most, row splits), scan_queries (Q, n_splits)
-// shared  dynamic: max(BLOCK * 12, 4 * padded dim + max(4 * (budget + 128), 24 * capacity)) bytes
+// shared  dynamic: max(BLOCK * 12, 4 * padded dim + max(4 * (budget + 128), 24 * capacity)) bytes;
+//         scan_tighten: 4 * survivor_places
 // budget  scan_bound: regs <= 80, spills 0, blocks/SM >= 3
 // budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
 // budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
 // budget  scan_filter: regs <= 80, spills 0, blocks/SM >= 3
+// budget  scan_tighten: regs <= 40, spills 0, blocks/SM >= 4
 // budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
 // budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
 // cost    2 * pairs * list length * dim flop; Q * budget * dim for the bound; survivors * dim in
@@ -31,23 +36,11 @@
 //         contrib/big_batch_search
 #include "common.cuh"
 #include "pairs.cuh"
+#include "pairs_by_list.cuh"
 #include "ptx.cuh"
 #include "scan.cuh"
 #include "tile.cuh"
-
-// The walk's shared memory: the query, then the keys of the bound or the selection, never both.
-struct WalkMemory {
-    float* query;
-    u32* keys;
-    void* selection;
-
-    __device__ WalkMemory(unsigned char* bytes, int dim) {
-        query = reinterpret_cast<float*>(bytes);
-        const int used = (padded_dim(dim) * 4 + 7) / 8 * 8;
-        keys = reinterpret_cast<u32*>(bytes + used);
-        selection = bytes + used;
-    }
-};
+#include "walk.cuh"
 
 ENTRY(scan_bound)(const ScanArgs a) {
     EXTERN_SHARED(unsigned char, bytes);
@@ -80,53 +73,11 @@ ENTRY(scan_bound)(const ScanArgs a) {
     }
 }
 
-ENTRY(scan_plan)(const ScanArgs a) {
-    __shared__ i64 pairs[BLOCK], tiles[BLOCK];
-    i64 pairs_before = 0, tiles_before = 0;
-    for (int start = 0; start < a.n_lists; start += BLOCK) {
-        const int list = start + threadIdx.x;
-        const int mine = list < a.n_lists ? a.list_pairs[list] : 0;
-        pairs[threadIdx.x] = mine;
-        tiles[threadIdx.x] = ceil_div(mine, TILE);
-        for (int stride = 1; stride < BLOCK; stride *= 2) {
-            __syncthreads();  // sums over `stride` lists are there
-            const bool add = threadIdx.x >= stride;
-            const i64 more_pairs = add ? pairs[threadIdx.x - stride] : 0;
-            const i64 more_tiles = add ? tiles[threadIdx.x - stride] : 0;
-            __syncthreads();  // everyone has read them
-            pairs[threadIdx.x] += more_pairs;
-            tiles[threadIdx.x] += more_tiles;
-        }
-        __syncthreads();  // inclusive sums
-        if (list < a.n_lists) {
-            a.pair_first[list + 1] = pairs_before + pairs[threadIdx.x];
-            a.tile_first[list + 1] = tiles_before + tiles[threadIdx.x];
-        }
-        pairs_before += pairs[BLOCK - 1];
-        tiles_before += tiles[BLOCK - 1];
-        __syncthreads();  // the sums are read: the next lists may come
-    }
-    if (threadIdx.x == 0) {
-        a.pair_first[0] = 0;
-        a.tile_first[0] = 0;
-    }
-}
-
-ENTRY(scan_group)(const ScanArgs a) {
-    const i64 pair = global_thread();  // [0, Q P)
-    if (pair < (i64)a.n_queries * a.n_probes) {
-        const int list = a.probes[pair];
-        if (list >= 0) {
-            const int place = atomicSub(&a.list_pairs[list], 1) - 1;
-            a.pair_order[a.pair_first[list] + place] = pair;
-        }
-    }
-}
-
 ENTRY(scan_filter)(const ScanArgs a) {
     __shared__ TileMemory memory;
     __shared__ int query[TILE];
-    __shared__ float highest[TILE];  // of N - q.r, so the pair's term is taken off
+    __shared__ float term[TILE];     // A(q, l)
+    __shared__ float highest[TILE];  // of N - q.r, so the term is taken off
     const i64 tile = blockIdx.x;
     int list = 0;
     i64 first_pair = tile * TILE, end_pair = a.n_queries;  // one list: a pair is a query
@@ -144,16 +95,22 @@ ENTRY(scan_filter)(const ScanArgs a) {
         if (at < end_pair) {
             const i64 pair = a.n_lists > 1 ? a.pair_order[at] : at;
             const int q = (int)(pair / a.n_probes);
-            const float term = a.terms == nullptr ? a.query_term[q] : a.terms[pair];
             query[threadIdx.x] = q;
-            highest[threadIdx.x] = rounded_up(a.ceiling[q] - term);
+            term[threadIdx.x] = a.terms == nullptr ? a.query_term[q] : a.terms[pair];
+            highest[threadIdx.x] = rounded_up(a.ceiling[q] - term[threadIdx.x]);
         }
     }
     __syncthreads();  // the pairs are there
     const TileQueries queries{a, query, rows_are_aligned(a.queries, a.dim)};
     const i64 stop = a.offsets[list + 1];
-    const i64 stride = (i64)gridDim.y * TILE;
-    for (i64 begin = a.offsets[list] + (i64)blockIdx.y * TILE; begin < stop; begin += stride) {
+    for (i64 turn = blockIdx.y;; turn += gridDim.y) {
+        const i64 begin = a.offsets[list] + turn * a.row_step * TILE;
+        if (begin >= stop) {
+            break;
+        }
+        if (!a.is_first && turn % a.growth == 0) {
+            continue;  // an earlier epoch had this tile
+        }
         float product[4][4] = {};
         tile_product(queries, TileRows{stored_rows(a), begin, stop}, a.dim, memory, Multiply{},
                      product);
@@ -163,17 +120,50 @@ ENTRY(scan_filter)(const ScanArgs a) {
             const float norm = row < stop ? a.norms[row] : 0.0f;
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int q = query[4 * tile_y() + i];
-                if (q < 0 || row >= stop || !(norm - product[i][j] <= highest[4 * tile_y() + i]) ||
-                    !allowed(a, q, a.ids[row])) {
-                    continue;
-                }
-                const int place = atomicAdd(&a.n_survivors[q], 1);
-                if (place < a.survivor_places) {
-                    a.survivors[(i64)q * a.survivor_places + place] = row;
+                const int pair = 4 * tile_y() + i, q = query[pair];
+                const float score = norm - product[i][j];
+                if (q >= 0 && row < stop && score <= highest[pair] && allowed(a, q, a.ids[row])) {
+                    add_survivor(a, q, row, term[pair] + score);
                 }
             }
         }
+    }
+}
+
+ENTRY(scan_tighten)(const ScanArgs a) {
+    EXTERN_SHARED(u32, keys);
+    __shared__ int histogram[256];
+    __shared__ u32 found[2];
+    __shared__ int n_kept;
+    const int query = blockIdx.x;  // [0, Q)
+    const int n = a.n_survivors[query];
+    if (n > a.survivor_places) {
+        return;  // rows are lost already: scan_finish walks the lists of this query
+    }
+    const i64 first = (i64)query * a.survivor_places;
+    for (int i = threadIdx.x; i < n; i += BLOCK) {
+        keys[i] = key_of(a.scores[first + i]);
+    }
+    if (threadIdx.x == 0) {
+        n_kept = 0;
+    }
+    __syncthreads();  // the keys and the counter are there
+    const u32 key = kth_smallest(keys, n, a.k, histogram, found);
+    double ceiling = a.ceiling[query];
+    if (key != NO_KEY) {
+        ceiling = fmin(ceiling, (double)float_of(key) + 2.0 * a.slack[query]);
+    }
+    for (int i = threadIdx.x; i < n; i += BLOCK) {
+        if ((double)a.scores[first + i] <= ceiling) {
+            const int place = atomicAdd(&n_kept, 1);
+            a.kept[first + place] = a.survivors[first + i];
+            a.kept_scores[first + place] = a.scores[first + i];
+        }
+    }
+    __syncthreads();  // all are counted, and everyone has read the old ceiling
+    if (threadIdx.x == 0) {
+        a.n_survivors[query] = n_kept;
+        a.ceiling[query] = ceiling;
     }
 }
 

@@ -4,7 +4,7 @@
 //   (dists, ids)[q] = the k smallest by (canonical distance, id)
 //
 // The table is built once a query, not once a (query, list): all that depends on the list is in A
-// and N. Bound, ceiling and canonical rescoring are those of scan.cuh, in one launch: selection is
+// and N. Bound, ceiling and canonical rescoring are those of walk.cuh, in one launch: selection is
 // fused with the scan, no score is written to memory.
 //
 // in      struct ScanArgs in scan.cuh; lut (Q, pq_dim, pq_book_size) TABLE, of 2q or q
@@ -19,6 +19,7 @@
 #include "common.cuh"
 #include "ptx.cuh"
 #include "scan.cuh"
+#include "walk.cuh"
 
 // Sum of the table's entries for one row's codes, by one group of lanes.
 struct TableScore {

@@ -202,8 +202,8 @@ into(
     "scan_lists tiles",
     without("__syncthreads();  // the pairs are there"),
     ("if (at < end_pair)", "if (at <= end_pair)"),
-    ("q < 0 || row >= stop ||", "q < 0 ||"),
-    ("rounded_up(a.ceiling[q] - term)", "rounded_up(a.ceiling[q] - 2.0 * term)"),
+    ("q >= 0 && row < stop &&", "q >= 0 &&"),
+    ("rounded_up(a.ceiling[q] - term[threadIdx.x])", "rounded_up(a.ceiling[q] - 1e3)"),
     ("a.inner ? out[i] : 2.0f * out[i]", "out[i]"),
     ("const int place = atomicAdd(&a.n_survivors[q], 1);", "const int place = a.n_survivors[q]++;"),
 )
@@ -211,8 +211,31 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists filter each",
-    ("!allowed(a, q, a.ids[row])", "false"),
+    ("&& allowed(a, q, a.ids[row])", ""),
     ("a.keep + query * a.keep_words : a.keep", "a.keep : a.keep"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists epochs",
+    ("!a.is_first && turn % a.growth == 0", "turn % a.growth == 0"),
+    ("turn * a.row_step * TILE", "turn * TILE"),
+    ("turn % a.growth == 0) {", "turn % 3 == 0) {"),
+)
+into(
+    "scan_lists",
+    "scan_tighten",
+    "scan_lists epochs",
+    ("+ 2.0 * a.slack[query]);", "- 1e3);"),
+    ("const int place = atomicAdd(&n_kept, 1);", "const int place = i;"),
+    ("a.n_survivors[query] = n_kept;", ""),
+    ("a.kept_scores[first + place] = a.scores[first + i];", ""),
+)
+into(
+    "scan_lists",
+    "scan_tighten",
+    "scan_lists epochs limit",
+    without("__syncthreads();  // the keys and the counter are there"),
 )
 into(
     "scan_lists",

@@ -323,7 +323,8 @@ def _scan(name, make, **more):
     add(f"scan_lists {name}", "scan_lists", make, **more)
 
 
-FEW_SURVIVORS = (("scan_lists", "SURVIVORS", 4), ("_scan", "BUDGET", 16))
+FEW_SURVIVORS = (("_scan", "SURVIVORS", 4), ("_scan", "BUDGET", 16))
+MANY_EPOCHS = (("_scan", "SURVIVORS", 32), ("_scan", "BUDGET", 64))
 for dtype in (np.float32, np.float16, np.int8, np.uint8):
     name = np.dtype(dtype).name
     _scan(f"by list {name}", _flat(REAL, 90, 3, 9, 8, 2, 5, dtype=dtype), small=True)
@@ -356,6 +357,15 @@ def _limit_to_the_bit(case):
     return arguments
 
 
+_scan("epochs one list", _flat(REAL, 2000, 1, 5, 20, 1, 4), settings=MANY_EPOCHS)
+_scan("epochs", _flat(REAL, 3000, 4, 5, 20, 4, 4, keep="one"), small=True, settings=MANY_EPOCHS)
+for dtype in (np.float16, np.int8, np.uint8):
+    make = _flat(REAL, 1200, 2, 5, 6, 2, 2, dtype=dtype)
+    _scan(f"epochs {np.dtype(dtype).name}", make, small=True, settings=MANY_EPOCHS)
+make = _pq(REAL, 1200, 2, 3, 2, 6, 2, 2, "sqeuclidean")
+_scan("epochs pq", make, small=True, settings=MANY_EPOCHS)
+_scan("epochs limit", _flat(REAL, 1500, 1, 5, 20, 1, 30, limit=True), settings=MANY_EPOCHS)
+_scan("epochs lattice", _flat(LATTICE, 2000, 2, 5, 20, 2, 3), settings=MANY_EPOCHS)
 _scan("equal rows", _flat(_equal, 600, 1, 3, 5, 1, 2))
 _scan("walk equal rows", _flat(_equal, 3000, 2, 3, 1, 2, 2))
 _scan("limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 2, 9, 20, 2, 6)))

@@ -4,10 +4,13 @@ Plans follow the compute capability, the multiprocessors and the shared memory o
 they change must not change an answer, so each is run and compared as well.
 """
 
+import importlib
 import inspect
+from itertools import pairwise
 
 import emulated
 import models
+import numpy as np
 import op_cases
 import pytest
 from compare import assert_same_knn
@@ -22,6 +25,7 @@ from gpuann.backends.cuda_ops import _scan, _select
 from gpuann.cuda.launch import Limits
 
 ROWS, QUERIES = clustered(2000, 16, 200)
+scan_lists_file = importlib.import_module("gpuann.backends.cuda_ops.scan_lists")
 
 
 def planned(limits, name):
@@ -79,6 +83,49 @@ def test_a_table_that_does_not_fit_is_read_where_it_is(monkeypatch):
         check(device, "scan_lut more float32")
 
 
+def test_epochs():
+    """Few rows: one. Many: as many first as fill half the places, then growing."""
+    epochs = scan_lists_file.epochs
+    assert epochs(31_000, 10, 1024, 1024) == (16, [1])
+    assert epochs(1_000_000, 10, 1024, 1024) == (16, [256, 16, 1])
+    assert epochs(1_000_000, 100, 1024, 1024) == (4, [256, 64, 16, 4, 1])
+    assert epochs(1_000_000, 2048, 8192, 8192) == (2, [64, 32, 16, 8, 4, 2, 1])
+    for n, k in ((10**9, 1), (10**7, 700)):
+        places, budget = max(1024, 4 * k), max(1024, 4 * k)
+        growth, steps = epochs(n, k, budget, places)
+        assert steps[0] * budget * places // k >= n
+        assert all(a == growth * b for a, b in pairwise(steps))
+        assert growth * k <= places
+
+
+@needs_fibers
+@pytest.mark.parametrize("name", ["scan_lists epochs one list", "scan_lists epochs"])
+def test_epochs_keep_the_survivors_within_their_places(name):
+    device = emulated.EmulatedDevice(Fibers(checked=False))
+    with emulated.stands_in(device):
+        check(device, name)
+    entries = [launch.entry for launch in device.launches]
+    assert entries.count("scan_tighten") == entries.count("scan_filter") - 1 >= 1
+    places = device.borrowed["scan.survivors0"].shape[1]
+    counts = device.borrowed["scan.n_survivors"].host
+    assert counts.max() <= places, "a query overflowed, though its rows come in no order"
+
+
+@needs_fibers
+def test_an_only_list_in_any_order_does_not_overflow(monkeypatch):
+    """Rows sorted by distance: the bound and the epochs take theirs spread over the list."""
+    rows = ROWS[np.argsort(((ROWS - QUERIES[0]) ** 2).sum(axis=1))[::-1]]
+    device = emulated.EmulatedDevice(Fibers(checked=False))
+    monkeypatch.setattr(_scan, "SURVIVORS", 64)
+    monkeypatch.setattr(_scan, "BUDGET", 128)
+    with emulated.stands_in(device):
+        index = models.build("brute_force", rows, device="cuda")
+        got = models.search(index, QUERIES[:20], 4)
+        assert device.borrowed["scan.n_survivors"].host[0] <= 64
+    want = models.search(models.build("brute_force", rows, device="cpu"), QUERIES[:20], 4)
+    assert_same_knn(got, want)
+
+
 def test_shared_memory_of_a_scan():
     device = emulated.EmulatedDevice(emulated.Nothing(), emulated.H200)
     plan = _scan.Plan("test", device, 128, 10, 0)
@@ -133,7 +180,7 @@ def test_scratch_is_asked_for_by_name_and_size(device):
     held = {name: array.nbytes for name, array in device.borrowed.items()}
     models.search(index, QUERIES, 10, n_probes=8)
     assert held == {name: array.nbytes for name, array in device.borrowed.items()}
-    assert held["scan.survivors"] == len(QUERIES) * 1024 * 8
+    assert held["scan.survivors0"] == len(QUERIES) * 1024 * 8
 
 
 class Recorder:

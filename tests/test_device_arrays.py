@@ -35,7 +35,7 @@ MIXTURES = {
     "numpy function": lambda x: np.concatenate([x, x]),
     "matrix product": lambda x: x @ x.T,
     "module function": lambda x: x.device.xp.concatenate([x, HOST]),
-    "reduction of a ufunc": lambda x: np.add.reduce(x),
+    "reduction of a ufunc": np.add.reduce,
 }
 
 
@@ -59,7 +59,7 @@ WAITS = {
     "item": lambda x: x[0, 0].item(),
     "mask": lambda x: x[x > 3],
     "mask assigned": lambda x: x.__setitem__(x > 3, 0),
-    "nonzero": lambda x: x.device.xp.flatnonzero(x),
+    "nonzero": lambda x: x.device.xp.flatnonzero(x + 0),
 }
 
 

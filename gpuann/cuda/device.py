@@ -16,8 +16,8 @@ from gpuann.cuda import compile
 from gpuann.cuda.launch import Limits, Workspace
 from gpuann.cuda.source import Source
 
-_UNASKED = 48 * 1024  # dynamic shared memory beyond this must be asked for
 STATIC_SHARED = 4096  # bytes that a kernel with dynamic shared memory has beside it, at most
+_UNASKED = 48 * 1024 - STATIC_SHARED  # dynamic shared memory beyond this must be asked for
 
 
 class CupyDevice:

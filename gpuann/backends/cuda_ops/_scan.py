@@ -10,13 +10,15 @@ from gpuann.cuda.source import Source
 from gpuann.metric import ScanMetric
 
 BUDGET = 1024  # rows that a query's first bound is made from, and at least 4 k
+SURVIVORS = 1024  # places for the survivors of one query, and at least 4 k
 CHUNK = 128  # rows of a list that a block walks at a time, as in scan.cuh
 SCALE_BYTES = 256 * 12  # of shared memory that a query's norm and reach are summed in
+MAX_SPLITS = 256  # of one query: their results are merged by one block
 BLOCKS_PER_SM = 2  # that a launch should have, where it can be split
 
 _SCRATCH = (
     *("ceiling", "slack", "query_term", "list_pairs", "pair_first", "tile_first", "pair_order"),
-    *("n_survivors", "survivors"),
+    *("n_survivors", "survivors", "scores", "kept", "kept_scores"),
 )
 
 
@@ -41,7 +43,7 @@ class Plan:
 def split(device: Device, n_queries: int, n_rows: int) -> int:
     """Blocks that share one query, so that small batches fill the device too."""
     wanted = -(-BLOCKS_PER_SM * device.limits.n_sms // n_queries)
-    return max(1, min(wanted, -(-n_rows // CHUNK), 64))
+    return max(1, min(wanted, -(-n_rows // CHUNK), MAX_SPLITS))
 
 
 def values(
@@ -93,10 +95,19 @@ def values(
         "pq_len": pq_len,
         "budget": plan.budget,
         "capacity": plan.capacity,
+        "row_step": 1,
+        "growth": 1,
+        "is_first": 1,
+        "bound_stride": _bound_stride(len(lists.radius), len(lists.ids), plan.budget),
         "n_splits": 1,
         "survivor_places": 0,
         "table_is_shared": int(plan.table_is_shared),
     }
+
+
+def _bound_stride(n_lists: int, n_rows: int, budget: int) -> int:
+    """Rows of an only list may lie in any order: those of its bound are spread over it."""
+    return max(1, n_rows // budget) if n_lists == 1 else 1
 
 
 def walk(
