@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gpuann import validate
+from gpuann.cuda import device
 from gpuann.errors import bad_type, bad_value
 
 HostArray = npt.NDArray[Any]
@@ -20,8 +21,8 @@ def as_host(where: str, name: str, data: Any) -> HostArray:
     """Anything array-like -> a NumPy array, without a copy where it is one already."""
     if isinstance(data, np.ma.MaskedArray):
         raise bad_type(where, name, "be an array without a mask", "a masked array")
-    if hasattr(data, "__cuda_array_interface__") and hasattr(data, "get"):
-        return np.asarray(data.get())
+    if on_cuda(data):
+        return np.asarray(data.get() if hasattr(data, "get") else device.to_host(data))
     if isinstance(data, list | tuple):
         try:
             return np.asarray(data)

@@ -140,4 +140,6 @@ def _build(backend: Backend, rows: arrays.Rows, how: Metric) -> Index:
     scale = xp.concatenate([part.scale for part in parts]) if how == "cosine" else None
     radius = max(float(part.reach.max()) for part in parts)
     one = lists.one_list(backend, norms, radius)
-    return Index(backend, how, FlatPayload(backend.put(rows.whole()), scale, on_device), one)
+    payload = FlatPayload(backend.put(rows.whole()), scale, on_device)
+    backend.synchronize()  # the index may be searched on another stream
+    return Index(backend, how, payload, one)

@@ -51,13 +51,15 @@ class IvfIndex:
         """Coarse centres (n_lists, dim) float32, in the coordinates of the data."""
         centers = self.core.coarse.centers[:, : self.dim]
         shift = self.core.coarse.shift
-        return centers.copy() if shift is None else centers + shift
+        with self.core.backend.active():
+            return centers.copy() if shift is None else centers + shift
 
     @property
     def list_sizes(self) -> Any:
         """Rows of each list (n_lists,) int64."""
         offsets = self.core.lists.offsets
-        return offsets[1:] - offsets[:-1]
+        with self.core.backend.active():
+            return offsets[1:] - offsets[:-1]
 
     @property
     def nbytes(self) -> int:
@@ -154,21 +156,22 @@ def search(
     """
     k = validate.n_results(where, k)
     chunks = arrays.query_chunks(queries)
-    if chunks is None:
-        x = query_rows(where, backend, queries, dim)
-        _check_outputs(where, backend, x, (len(x), k), neighbors, distances)
-        found = run(x, k)
-    else:
-        parts = [run(query_rows(where, backend, chunk, dim), k) for chunk in chunks]
-        on_device = bool(parts) and backend.holds(parts[0][0])
-        xp = backend.xp if on_device else np
-        nothing = xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
-        found = (
-            xp.concatenate([part[0] for part in [nothing, *parts]]),
-            xp.concatenate([part[1] for part in [nothing, *parts]]),
-        )
-        _check_outputs(where, backend, found[0], found[0].shape, neighbors, distances)
-    return arrays.output(distances, found[0]), arrays.output(neighbors, found[1])
+    with backend.active():
+        if chunks is None:
+            x = query_rows(where, backend, queries, dim)
+            _check_outputs(where, backend, x, (len(x), k), neighbors, distances)
+            found = run(x, k)
+        else:
+            parts = [run(query_rows(where, backend, chunk, dim), k) for chunk in chunks]
+            on_device = bool(parts) and backend.holds(parts[0][0])
+            xp = backend.xp if on_device else np
+            nothing = xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
+            found = (
+                xp.concatenate([part[0] for part in [nothing, *parts]]),
+                xp.concatenate([part[1] for part in [nothing, *parts]]),
+            )
+            _check_outputs(where, backend, found[0], found[0].shape, neighbors, distances)
+        return arrays.output(distances, found[0]), arrays.output(neighbors, found[1])
 
 
 def query_rows(where: str, backend: Backend, data: Any, dim: int) -> Array:
@@ -180,11 +183,10 @@ def query_rows(where: str, backend: Backend, data: Any, dim: int) -> Array:
     """
     if not backend.holds(data):
         return arrays.queries(where, data, dim)
-    with backend.active():
-        x = backend.put(data)
-        validate.matrix(where, "queries", x, dim)
-        if os.environ.get("GPUANN_CHECK") == "1":
-            validate.finite(where, "queries", backend.get(x))
+    x = backend.put(data)
+    validate.matrix(where, "queries", x, dim)
+    if os.environ.get("GPUANN_CHECK") == "1":
+        validate.finite(where, "queries", backend.get(x))
     return x
 
 

@@ -126,6 +126,7 @@ def fill(
         position = layout.position[part]
         norms[position], reach = codec.encode(backend, payload, x, labels[part], position)
         xp.maximum.at(radius, labels[part], reach)
+    backend.synchronize()  # the index may be searched on another stream
     stored = Lists(layout.offsets, layout.ids, norms, radius)
     return Core(backend, how, rows.dim, coarse, payload, stored)
 
@@ -145,7 +146,7 @@ def search(
     n_probes = min(n_probes, len(core.coarse.centers))
 
     def scan(x: Array, found: int) -> tuple[Array, Array]:
-        return _scan(core, x, found, n_probes)
+        return _scan(core, x, found, n_probes, workspace_limit)
 
     return in_batches(
         core.backend, core.metric, queries, k, len(core.lists.ids), n_probes, workspace_limit, scan
@@ -179,21 +180,20 @@ def in_batches(
         return near, names
 
     parts = list(plan.query_batches(len(queries), n_probes, dim, found, workspace_limit))
-    with backend.active():
-        if len(parts) == 1 and found == k:
-            dists, ids = one(parts[0])
-        else:
-            dists = xp.full((len(queries), k), np.inf, xp.float32)
-            ids = xp.full((len(queries), k), -1, xp.int64)
-            for part in parts:
-                dists[part, :found], ids[part, :found] = one(part)
-        dists = metric.reported(how, dists)
+    if len(parts) == 1 and found == k:
+        dists, ids = one(parts[0])
+    else:
+        dists = xp.full((len(queries), k), np.inf, xp.float32)
+        ids = xp.full((len(queries), k), -1, xp.int64)
+        for part in parts:
+            dists[part, :found], ids[part, :found] = one(part)
+    dists = metric.reported(how, dists)
     if backend.holds(queries):
         return dists, ids
     return backend.get(dists), backend.get(ids)
 
 
-def _scan(core: Core, x: Array, k: int, n_probes: int) -> tuple[Array, Array]:
+def _scan(core: Core, x: Array, k: int, n_probes: int, workspace_limit: int) -> tuple[Array, Array]:
     """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""
     backend, ops = core.backend, core.backend.ops
     xp, how = backend.xp, metric.scan_metric(core.metric)
@@ -211,6 +211,12 @@ def _scan(core: Core, x: Array, k: int, n_probes: int) -> tuple[Array, Array]:
     n_lists = len(core.coarse.centers)
     if plan.by_table(probes.size, n_lists, backend.lut_pairs_per_list):
         scaled = moved if how == "inner_product" else 2 * moved
-        lut = ops.build_lut(scaled, core.payload.codebooks)
-        return ops.scan_lut(lut, moved, terms, core.payload, core.lists, probes, k, how)
+        books, found = core.payload.codebooks, []
+        for part in plan.table_batches(len(x), books.shape[0] * books.shape[1], workspace_limit):
+            lut = ops.build_lut(scaled[part], books)
+            q, a, p = moved[part], terms[part], probes[part]
+            found.append(ops.scan_lut(lut, q, a, core.payload, core.lists, p, k, how))
+        if len(found) == 1:
+            return found[0]
+        return xp.concatenate([f[0] for f in found]), xp.concatenate([f[1] for f in found])
     return ops.scan_lists(moved, terms, core.payload, core.lists, probes, k, how)

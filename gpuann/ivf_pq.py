@@ -86,7 +86,8 @@ class Index(IvfIndex):
     @property
     def pq_centers(self) -> Any:
         """Codebooks (pq_dim, 256, pq_len) float32. cuVS stores the last two axes the other way."""
-        return self._codebooks.copy()
+        with self.core.backend.active():
+            return self._codebooks.copy()
 
     def __repr__(self) -> str:
         return self._describe(f"pq_dim {self.pq_dim}", f"pq_len {self.pq_len}")

@@ -19,6 +19,13 @@ def query_batches(
         yield slice(start, min(start + step, n_queries))
 
 
+def table_batches(n_queries: int, entries: int, workspace_limit: int) -> Iterator[slice]:
+    """Cut a batch so that its tables, `entries` float32 a query, take half the workspace."""
+    step = max(1, workspace_limit // 2 // (4 * entries))
+    for start in range(0, n_queries, step):
+        yield slice(start, min(start + step, n_queries))
+
+
 def by_table(n_pairs: int, n_lists: int, lut_pairs_per_list: float) -> bool:
     """Whether PQ codes are better scanned query by query with look-up tables.
 

@@ -50,41 +50,39 @@ def refine(
     Notes
     -----
     Cost   n_queries * n_candidates * dim. Only the candidates' rows are read, in ascending order,
-           128 MiB of them at a time or those of one query. Where all three arrays lie on the
-           device nothing is copied; under cosine every row's length is computed.
+           128 MiB of them at a time or those of one query. A data set on the device is used where
+           it is; under cosine every row's length is computed then.
     """
     where = "refine"
     how = metrics.check(where, metric)
     backend = backends.choose(where, device)
     there = backend.holds(queries)
-    if backend.holds(dataset) and there and backend.holds(candidates):
-        rows = backend.put(dataset)
-    else:
-        rows = arrays.as_host(where, "dataset", dataset)
-    validate.matrix(where, "dataset", rows)
-    x = query_rows(where, backend, queries, rows.shape[1])
-    wanted = _candidates(where, backend, rows, candidates, len(x))
-    k = wanted.shape[1] if k is None else validate.n_results(where, k)
-    for name, given, dtype in (
-        ("distances", distances, np.float32),
-        ("indices", indices, np.int64),
-    ):
-        arrays.check_output(where, name, given, (len(x), k), dtype, on_device=there)
     with backend.active():
+        if backend.holds(dataset):
+            rows = backend.put(dataset)
+        else:
+            rows = arrays.as_host(where, "dataset", dataset)
+        validate.matrix(where, "dataset", rows)
+        x = query_rows(where, backend, queries, rows.shape[1])
+        wanted = _candidates(where, backend, candidates, len(x), rows)
+        k = wanted.shape[1] if k is None else validate.n_results(where, k)
+        shape = len(x), k
+        arrays.check_output(where, "distances", distances, shape, np.float32, on_device=there)
+        arrays.check_output(where, "indices", indices, shape, np.int64, on_device=there)
         if backend.holds(rows):
-            dists, ids = _on_device(backend, rows, x, wanted, k, how)
+            dists, ids = _on_device(backend, rows, backend.put(x), wanted, k, how)
         else:
             dists, ids = _from_host(where, backend, rows, x, wanted, k, how)
         dists = metrics.reported(how, dists)
-    if not there:
-        dists, ids = backend.get(dists), backend.get(ids)
-    return arrays.output(distances, dists), arrays.output(indices, ids)
+        if not there:
+            dists, ids = backend.get(dists), backend.get(ids)
+        return arrays.output(distances, dists), arrays.output(indices, ids)
 
 
 def _on_device(
     backend: Backend, rows: Array, x: Array, wanted: Array, k: int, how: metrics.Metric
 ) -> tuple[Array, Array]:
-    """Everything lies on the device: nothing is copied, nothing waited for."""
+    """Everything lies on the device: no row is copied, nothing waited for."""
     xp, scale = backend.xp, None
     if how == "cosine":
         step = max(1, _FLOATS_AT_ONCE // rows.shape[1])
@@ -142,23 +140,24 @@ def _refined(
     return near, ids
 
 
-def _candidates(where: str, backend: Backend, rows: Array, given: Any, n_queries: int) -> Array:
+def _candidates(where: str, backend: Backend, given: Any, n_queries: int, rows: Array) -> Array:
     """Candidates (n_queries, n) int64, checked; on the device if the rows are there.
 
-    Values on the device are not looked at, which would wait for it: those outside the rows count as
-    none.
+    Values that lie on the device, as the rows do, are not looked at, which would wait for it: those
+    outside the rows count as none.
     """
-    on_device = backend.holds(rows)
-    candidates = backend.put(given) if on_device else arrays.as_host(where, "candidates", given)
+    unseen = backend.holds(rows) and backend.holds(given)
+    candidates = backend.put(given) if unseen else arrays.as_host(where, "candidates", given)
     if candidates.ndim != 2 or len(candidates) != n_queries:
         rule = f"have shape ({n_queries}, n_candidates)"
         raise bad_value(where, "candidates", rule, candidates.shape)
     if candidates.dtype.kind not in "iu":
         raise bad_type(where, "candidates", "be integers", candidates.dtype)
-    if on_device:
+    if unseen:
         return backend.xp.ascontiguousarray(candidates.astype(np.int64, copy=False))
     n_rows = len(rows)
     if candidates.size and not (candidates.min() >= -1 and candidates.max() < n_rows):
         wrong = int(candidates.min() if candidates.min() < -1 else candidates.max())
         raise bad_value(where, "candidates", f"lie in [0, {n_rows}) or be -1", wrong)
-    return candidates.astype(np.int64, copy=False)
+    candidates = candidates.astype(np.int64, copy=False)
+    return backend.put(np.ascontiguousarray(candidates)) if backend.holds(rows) else candidates

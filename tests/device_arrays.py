@@ -90,6 +90,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         return self._result(self.host[self._index(index)])
 
     def __setitem__(self, index, value):
+        self.device.must_be_active()
         if isinstance(value, np.ndarray):
             raise TypeError("a NumPy array cannot be assigned to a device array")
         self.host[self._index(index)] = value.host if isinstance(value, DeviceArray) else value
@@ -123,9 +124,11 @@ class DeviceArray(NDArrayOperatorsMixin):
         return self._view(self.host.view(dtype))
 
     def astype(self, dtype, copy=True):
+        self.device.must_be_active()
         return self._result(self.host.astype(dtype, copy=copy))
 
     def copy(self):
+        self.device.must_be_active()
         return self.device.array(self.host)
 
     def fill(self, value):
@@ -146,6 +149,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         return self.device.array(self.host.all(axis=axis))
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **more):
+        self.device.must_be_active()
         for x in inputs:
             if isinstance(x, np.ndarray) and x.ndim:
                 raise TypeError(f"{ufunc.__name__}: a device array meets a NumPy array")
@@ -172,6 +176,7 @@ class ArrayModule:
             setattr(self, name, getattr(np, name))
 
     def empty(self, shape, dtype):
+        self._device.must_be_active()
         return self._device.empty(shape, dtype)
 
     def zeros(self, shape, dtype):
@@ -183,21 +188,26 @@ class ArrayModule:
         return out
 
     def arange(self, *bounds, dtype=None):
+        self._device.must_be_active()
         return self._device.array(np.arange(*bounds, dtype=dtype))
 
     def asarray(self, data, dtype=None):
+        self._device.must_be_active()
         if isinstance(data, DeviceArray):
             return data if dtype in (None, data.dtype) else data.astype(dtype)
         return self._device.array(np.asarray(data, dtype))
 
     def from_dlpack(self, data):
+        self._device.must_be_active()
         return self._own(data.__dlpack__())
 
     def ascontiguousarray(self, x):
+        self._device.must_be_active()
         self._own(x)
         return x if x.flags.c_contiguous else self._device.array(np.ascontiguousarray(x.host))
 
     def concatenate(self, parts, axis=0):
+        self._device.must_be_active()
         return self._device.array(np.concatenate([self._own(p).host for p in parts], axis))
 
     def empty_like(self, x):

@@ -51,6 +51,8 @@ class EmulatedDevice:
         self.borrowed = {}
         self.waits = 0  # how often the host waited for the device
         self.made = 0  # arrays made by the array module
+        self.watched = False  # whether array work outside `active` is a mistake
+        self._depth = 0
         self.fault = None  # raised by the next synchronize
         self._memory = Memory()
 
@@ -59,8 +61,17 @@ class EmulatedDevice:
         """As CuPy's Device has it."""
         return self.number
 
+    @contextlib.contextmanager
     def active(self):
-        return contextlib.nullcontext()
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def must_be_active(self):
+        """With a second GPU, array work here would be on whichever is current."""
+        assert self._depth or not self.watched, "array work outside Backend.active()"
 
     def address(self, array):
         assert isinstance(array, DeviceArray)

@@ -16,7 +16,7 @@ from engines import needs_fibers
 
 import gpuann
 from bench.data import clustered
-from gpuann import backends, brute_force, ivf_flat, ivf_pq, kmeans
+from gpuann import backends, brute_force, ivf_flat, ivf_pq, kmeans, plan
 from gpuann.backends import cuda_ops
 
 pytestmark = needs_fibers
@@ -29,6 +29,7 @@ def device(request):
     """Checked, but for tests that say "fast" because they are long."""
     checked = getattr(request, "param", "checked") == "checked"
     with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked))) as stand_in:
+        stand_in.watched = True
         yield stand_in
 
 
@@ -144,6 +145,40 @@ def test_refine_from_host_and_on_the_device(device, rng, metric):
     mixed = gpuann.refine(ROWS, *there[1:], 10, metric, device="cuda")
     assert isinstance(mixed[0], DeviceArray), "results are where the queries are"
     assert_same_knn(emulated.to_host(mixed), want)
+
+
+def test_a_data_set_on_the_device_stays_there(device, rng):
+    """Host queries and candidates go to it; it does not come to them."""
+    candidates = rng.integers(-1, len(ROWS), (len(QUERIES), 30))
+    want = gpuann.refine(ROWS, QUERIES, candidates, 10, device="cpu")
+    there = on(device, ROWS)
+    copied = []
+    get = DeviceArray.get
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DeviceArray, "get", lambda a: copied.append(a.nbytes) or get(a))
+        got = gpuann.refine(there, QUERIES, candidates, 10, device="cuda")
+    assert_same_knn(got, want)
+    assert sum(copied) == got[0].nbytes + got[1].nbytes, "more than the result came back"
+    with pytest.raises(ValueError, match="candidates must lie in"):
+        gpuann.refine(there, QUERIES, candidates + len(ROWS), 10, device="cuda")
+
+
+def test_tables_stay_within_the_workspace(device):
+    index = models.build("ivf_pq", ROWS, n_lists=200, pq_dim=8, device="cuda")
+    want = models.search(index, QUERIES, 5, n_probes=8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "table_batches", lambda n, entries, limit: batches(n))
+        before = len(device.launches)
+        got = models.search(index, QUERIES, 5, n_probes=8)
+    assert_same_knn(got, want)
+    assert [l.entry for l in device.launches[before:]].count("build_lut") == 6
+    assert list(plan.table_batches(100, 1024, 1 << 18)) == [
+        slice(at, min(at + 32, 100)) for at in range(0, 100, 32)
+    ]
+
+
+def batches(n):
+    return [slice(at, min(at + 7, n)) for at in range(0, n, 7)]
 
 
 def test_candidates_outside_the_rows_count_as_none_on_the_device(device):

@@ -13,6 +13,7 @@ import pytest
 from device_arrays import NAMES
 from engines import needs_nvrtc
 
+from gpuann import arrays
 from gpuann.cuda import compile, device, devices, launch, source, variants
 from gpuann.errors import BackendError
 
@@ -204,6 +205,42 @@ def test_why_there_is_no_device(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", absent)
     assert real() == "no CUDA device"
     real.cache_clear()
+    old = FakeCupy("75")
+    old.cuda.is_available = lambda: True
+    monkeypatch.setitem(sys.modules, "cupy", old)
+    assert "compute capability must be 8.0 or newer, got 7.5" in real()
+    real.cache_clear()
+
+
+class TorchTensor:
+    """A CUDA array of another library: an interface, but no `get`."""
+
+    __cuda_array_interface__ = {"version": 3}  # noqa: RUF012 - the protocol's name
+    shape = (2, 3)
+
+
+class JaxArray:
+    """One that has DLPack only."""
+
+    def __dlpack__(self):
+        return "capsule"
+
+    def __dlpack_device__(self):
+        return (2, 0)
+
+
+@pytest.mark.parametrize("kind", [TorchTensor, JaxArray])
+def test_device_arrays_of_other_libraries_come_to_the_host(monkeypatch, kind):
+    on_host = np.ones((2, 3), np.float32)
+    asked = []
+    back = types.SimpleNamespace(get=lambda: on_host)
+    stand_in = types.SimpleNamespace(
+        asarray=lambda a: asked.append("asarray") or back,
+        from_dlpack=lambda a: asked.append("from_dlpack") or back,
+    )
+    monkeypatch.setitem(sys.modules, "cupy", stand_in)
+    assert arrays.as_host("test", "x", kind()) is on_host
+    assert asked == ["asarray" if kind is TorchTensor else "from_dlpack"]
 
 
 @pytest.fixture

@@ -35,6 +35,8 @@ class Backend:
     """The array module, numpy or cupy; above the seam only elementwise code uses it."""
     lut_pairs_per_list: float
     """Mean (query, probe) pairs a list under which `scan_lut` is faster than `scan_lists`."""
+    rows_at_once: int
+    """Rows that a step of rearranging takes: those that a CPU's cache holds, or all."""
 
     cuda: Device | None = None
     """The device, where it is one of CUDA's."""
@@ -52,6 +54,11 @@ class Backend:
     def active(self) -> AbstractContextManager[Any]:
         """While it lasts, arrays are made on this device."""
         return contextlib.nullcontext() if self.cuda is None else self.cuda.active()
+
+    def synchronize(self) -> None:
+        """Wait for the device."""
+        if self.cuda is not None:
+            self.cuda.synchronize()
 
     def holds(self, data: Any) -> bool:
         """Whether `data` lies on a CUDA device and this backend can take it as it is."""
@@ -72,7 +79,7 @@ def choose(where: str, device: str | None = None) -> Backend:
         missing = devices.why_not()
         device, reason = ("cpu", missing) if missing else ("cuda", "a CUDA device was found")
     if device == "cpu":
-        return Backend("cpu", reason, numpy_ops, np, _CPU_LUT_PAIRS)
+        return Backend("cpu", reason, numpy_ops, np, _CPU_LUT_PAIRS, 512)
     kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
         raise bad_value(where, "device", 'be "cpu", "cuda" or "cuda:N"', repr(device))
@@ -82,4 +89,5 @@ def choose(where: str, device: str | None = None) -> Backend:
         way_out = 'use device="cpu"'
         raise BackendError(message(where, f'device "{device}"', rule, missing, way_out))
     cuda = devices.get(int(number or 0))
-    return Backend(f"cuda:{cuda.number}", reason, cuda_ops, cuda.xp, _CUDA_LUT_PAIRS, cuda)
+    name = f"cuda:{cuda.number}"
+    return Backend(name, reason, cuda_ops, cuda.xp, _CUDA_LUT_PAIRS, 1 << 30, cuda)

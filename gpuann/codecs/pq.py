@@ -15,7 +15,6 @@ from gpuann.codecs import vectors
 from gpuann.metric import Metric
 
 PQ_BOOK_SIZE = 256
-_ROWS_AT_ONCE = 512  # that stay in cache while they are cut into pieces
 
 
 def default_pq_dim(dim: int) -> int:
@@ -37,11 +36,11 @@ def pad(xp: Any, x: Array, width: int) -> Array:
     return out
 
 
-def pieces(xp: Any, x: Array, pq_dim: int) -> Array:
+def pieces(backend: Backend, x: Array, pq_dim: int) -> Array:
     """Rows (n, pq_dim * pq_len) -> sub-vectors (pq_dim, n, pq_len), C-contiguous."""
-    out = xp.empty((pq_dim, len(x), x.shape[1] // pq_dim), x.dtype)
-    for at in range(0, len(x), _ROWS_AT_ONCE):
-        part = x[at : at + _ROWS_AT_ONCE]
+    out = backend.xp.empty((pq_dim, len(x), x.shape[1] // pq_dim), x.dtype)
+    for at in range(0, len(x), backend.rows_at_once):
+        part = x[at : at + backend.rows_at_once]
         out[:, at : at + len(part)] = part.reshape(len(part), pq_dim, -1).transpose(1, 0, 2)
     return out
 
@@ -53,7 +52,7 @@ def train(
 
     All sub-quantisers are trained at once, as a batch of k-means problems.
     """
-    x = pieces(backend.xp, residuals, pq_dim)
+    x = pieces(backend, residuals, pq_dim)
     start = kmeans.random_rows(x.shape[1], PQ_BOOK_SIZE, seed)
     return kmeans.lloyd(
         backend, x, x[:, backend.put(start)], n_iters, tol=0.0, progress=progress, name="codebooks"
@@ -97,6 +96,6 @@ class PqCodec:
 
     def codes(self, backend: Backend, residuals: Array) -> Array:
         """Nearest codebook entries of residuals (n, pq_dim * pq_len) -> (n, pq_dim) uint8."""
-        x = pieces(backend.xp, residuals, len(self.codebooks))
+        x = pieces(backend, residuals, len(self.codebooks))
         labels, _ = backend.ops.assign(x, self.codebooks, rescore=False)
         return backend.xp.ascontiguousarray(labels.T.astype(backend.xp.uint8))

@@ -15,6 +15,7 @@ import numpy as np
 from gpuann.cuda import compile
 from gpuann.cuda.launch import Limits, Workspace
 from gpuann.cuda.source import Source
+from gpuann.errors import BackendError
 
 STATIC_SHARED = 4096  # bytes that a kernel with dynamic shared memory has beside it, at most
 _UNASKED = 48 * 1024 - STATIC_SHARED  # dynamic shared memory beyond this must be asked for
@@ -95,7 +96,21 @@ def why_not() -> str | None:
         import cupy
     except ImportError:
         return "no CuPy (pip install 'gpuann[cuda13]' or 'gpuann[cuda12]')"
-    return None if cupy.cuda.is_available() else "no CUDA device"
+    if not cupy.cuda.is_available():
+        return "no CUDA device"
+    try:
+        compile.arch_of(int(cupy.cuda.Device(0).compute_capability))
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def to_host(data: Any) -> Any:
+    """Any array on a CUDA device, of whichever library -> NumPy array."""
+    import cupy
+
+    by_interface = hasattr(data, "__cuda_array_interface__")
+    return (cupy.asarray(data) if by_interface else cupy.from_dlpack(data)).get()
 
 
 def open_device(number: int) -> CupyDevice:
