@@ -354,6 +354,22 @@ class TestSource:
             at += 1
         assert seen > 200
 
+    @pytest.mark.parametrize("variant", variants.table(), ids=lambda s: f"{s.op} {s.variant}")
+    def test_members_lie_where_a_c_compiler_puts_them(self, variant):
+        """NumPy's aligned layout is C's; each member is set alone and found at its place."""
+        pointer = np.dtype(np.uint64)
+        members = [(f.name, pointer if f.pointer else f.dtype) for f in variant.fields]
+        layout = np.dtype(members, align=True)
+        for field in variant.fields:
+            values = {f.name: None if f.pointer else 0 for f in variant.fields}
+            values[field.name] = FakeArray((1,), field.dtype) if field.pointer else 77
+            packed = source.pack(variant, lambda array: array.data.ptr, values)
+            assert packed.nbytes == layout.itemsize
+            found = packed.view(layout)
+            for name in layout.names:
+                want = (4096 if field.pointer else 77) if name == field.name else 0
+                assert found[name][0] == want
+
     def test_an_unknown_operation(self):
         with pytest.raises(BackendError, match="op must be one of"):
             source.source("nothing", (("BLOCK", "256"),))

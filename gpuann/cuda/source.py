@@ -11,6 +11,7 @@ what does not fit.
 
 import functools
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "u64": np.dtype(np.uint64),
     "i8": np.dtype(np.int8),
     "u8": np.dtype(np.uint8),
+}
+_CODES = {
+    _DTYPES[c]: code for c, code in zip(("float", "double", "int", "i64"), "fdiq", strict=True)
 }
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$')
 _ENTRY = re.compile(r"^ENTRY\((\w+)\)\(const (\w+) a\)", re.MULTILINE)
@@ -163,36 +167,51 @@ def _fields(op: str, body: str, struct: str, defines: Mapping[str, str]) -> tupl
     return tuple(Field(m[3], dtype(m[1]), m[2] == "*", m[4]) for m in matches if m)
 
 
-def layout(fields: tuple[Field, ...]) -> np.dtype[Any]:
-    """The struct as C lays it out."""
-    return np.dtype(
-        [(f.name, np.dtype(np.uint64) if f.pointer else f.dtype) for f in fields], align=True
-    )
-
-
 def pack(source: Source, address: Any, values: Mapping[str, Any]) -> np.ndarray[Any, Any]:
-    """The argument struct with these members -> array (1,) of its layout.
+    """The argument struct with these members, as C lays it out -> array (1,) of as many bytes.
 
     Every member is given, and nothing else. A pointer is None or a C-contiguous array of its dtype,
     whose place `address(array)` tells; a number fits its type.
     """
-    names = {field.name for field in source.fields}
-    if names != values.keys():
-        wrong = sorted(names ^ values.keys())
+    if values.keys() != _names(source):
+        wrong = sorted(values.keys() ^ _names(source))
         raise bad_value(source.op, "arguments", f"be exactly those of {source.op}.cu", wrong)
-    packed = np.zeros(1, _layout_of(source))
+    numbers = []
     for field in source.fields:
         value = values[field.name]
-        if field.pointer:
-            packed[field.name] = 0 if value is None else _checked(source.op, field, value, address)
-        else:
-            packed[field.name] = _number(source.op, field, value)
-    return packed
+        if field.pointer and value is not None:
+            value = _checked(source.op, field, value, address)
+        numbers.append(value or 0)
+    packer = _packer(source)
+    try:
+        raw = packer.pack(*numbers)
+    except struct.error:
+        raise _misfit(source, numbers) from None
+    return np.frombuffer(raw, f"V{packer.size}")
 
 
 @functools.cache
-def _layout_of(source: Source) -> np.dtype[Any]:
-    return layout(source.fields)
+def _names(source: Source) -> frozenset[str]:
+    return frozenset(field.name for field in source.fields)
+
+
+@functools.cache
+def _packer(source: Source) -> struct.Struct:
+    """Native alignment, as the compiler's; padded at the end to that of a pointer."""
+    codes = ["Q" if field.pointer else _CODES[field.dtype] for field in source.fields]
+    return struct.Struct(f"@{''.join(codes)}0Q")
+
+
+def _misfit(source: Source, numbers: list[Any]) -> ValueError:
+    """The error of the first number that its type cannot hold."""
+    plain = [f for f in zip(source.fields, numbers, strict=True) if not f[0].pointer]
+    field, number = next((f, n) for f, n in plain if not _fits(f.dtype, n))
+    return bad_value(source.op, field.name, f"fit {field.dtype}", number)
+
+
+def _fits(dtype: np.dtype[Any], number: Any) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= number <= limits.max)
 
 
 def _checked(op: str, field: Field, array: Any, address: Any) -> int:
@@ -202,12 +221,3 @@ def _checked(op: str, field: Field, array: Any, address: Any) -> int:
     if not array.flags.c_contiguous:
         raise bad_value(op, field.name, "be C-contiguous", f"strides {array.strides}")
     return int(address(array))
-
-
-def _number(op: str, field: Field, value: Any) -> Any:
-    if field.dtype.kind == "f":
-        return value
-    info = np.iinfo(field.dtype)
-    if not info.min <= int(value) <= info.max:
-        raise bad_value(op, field.name, f"fit {field.dtype}", value)
-    return int(value)
