@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from gpuann.backends.cuda_ops import _scan, _select
+from gpuann.backends.cuda_ops import _scan, _select, _sizes
 from gpuann.cuda import compile, variants
 from gpuann.cuda.launch import Limits
 from gpuann.cuda.source import Budget, Source
@@ -59,13 +59,13 @@ def dynamic_shared(entry: str, arch: str) -> int:
     """Bytes that a search with dim 128 and k = 10 asks for."""
     device = _Limited(Limits(int(arch), 1, MULTIPROCESSORS[arch].shared_block - 4096))
     if entry in ("scan_bound", "scan_finish", "scan_queries"):
-        return _scan.Plan("bench", device, DIM, K, 0).shared
+        return _scan.Plan("bench", device, DIM, K).shared
     if entry == "scan_tighten":
         return 4 * max(_scan.SURVIVORS, 4 * K)
     if entry == "scan_lut":
-        return _scan.Plan("bench", device, DIM, K, 0).shared + 256 * DIM // 2 * 4
+        return _scan.Plan("bench", device, DIM, K).shared + 256 * DIM // 2 * 4
     if entry in ("select_k", "refine"):
-        return _select.capacity("bench", device, K) * _select.BYTES_PER_PLACE
+        return _select.capacity("bench", device, K) * _sizes.BYTES_PER_PLACE
     return 0
 
 

@@ -126,7 +126,8 @@ def search(
     def run(x: Any, k: int) -> tuple[Any, Any]:
         return in_batches(backend, index.metric, x, k, len(index), 1, limit, scan)
 
-    return run_search(where, backend, queries, index.dim, k, neighbors, distances, run)
+    size = index.dim, len(index)
+    return run_search(where, backend, queries, *size, k, neighbors, distances, run)
 
 
 def _build(backend: Backend, rows: arrays.Rows, how: Metric) -> Index:

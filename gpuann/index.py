@@ -133,11 +133,14 @@ def search_ivf(
     """The public search of every inverted-file index."""
 
     core = index.core
+    n_probes = min(params.n_probes, index.n_lists)
+    check_results(where, core.backend, "n_probes", n_probes, core.coarse.centers.shape[1])
 
     def run(x: Array, k: int) -> tuple[Array, Array]:
         return ivf.search(core, x, k, params.n_probes, params.workspace_limit)
 
-    return search(where, core.backend, queries, index.dim, k, neighbors, distances, run)
+    size = index.dim, len(index)
+    return search(where, core.backend, queries, *size, k, neighbors, distances, run)
 
 
 def search(
@@ -145,6 +148,7 @@ def search(
     backend: Backend,
     queries: Any,
     dim: int,
+    n_rows: int,
     k: int,
     neighbors: HostArray | None,
     distances: HostArray | None,
@@ -155,6 +159,7 @@ def search(
     The results are where the queries are.
     """
     k = validate.n_results(where, k)
+    check_results(where, backend, "k", min(k, n_rows), dim)
     chunks = arrays.query_chunks(queries)
     with backend.active():
         if chunks is None:
@@ -172,6 +177,16 @@ def search(
             )
             _check_outputs(where, backend, found[0], found[0].shape, neighbors, distances)
         return arrays.output(distances, found[0]), arrays.output(neighbors, found[1])
+
+
+def check_results(where: str, backend: Backend, name: str, n: int, dim: int) -> None:
+    """Raise if the device cannot select so many, of rows of `dim` components."""
+    if backend.cuda is None:
+        return
+    most = backend.cuda.limits.most_results(4 * dim + 16)
+    if n > most:
+        rule = f"be at most {most} on {backend.device} with {dim} components"
+        raise bad_value(where, name, rule, n, 'use device="cpu"')
 
 
 def query_rows(where: str, backend: Backend, data: Any, dim: int) -> Array:

@@ -169,6 +169,7 @@ def in_batches(
     where the queries are: nothing here waits for a device unless they are on the host.
     """
     xp, found, dim = backend.xp, min(k, n_rows), queries.shape[1]
+    held = plan.Held(backend.bytes_per_query, backend.bytes_per_result)
 
     def one(part: slice) -> tuple[Array, Array]:
         rows = xp.ascontiguousarray(backend.put(queries[part]))
@@ -179,7 +180,7 @@ def in_batches(
             near = near + ~x.any(axis=1, keepdims=True)
         return near, names
 
-    parts = list(plan.query_batches(len(queries), n_probes, dim, found, workspace_limit))
+    parts = list(plan.query_batches(len(queries), n_probes, dim, found, workspace_limit, held))
     if len(parts) == 1 and found == k:
         dists, ids = one(parts[0])
     else:

@@ -1,19 +1,26 @@
 """What runs at once and on which path: batches within the workspace, tables or lists."""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _TILES = 64 << 20  # of the threads' tiles, whatever the batch
 _PER_PROBE = 96  # pairs: their list, order, place and term, and their copies while sorting
 _PER_COMPONENT = 16  # the query in float32, moved and scaled, and a spare
-_PER_RESULT = 240  # survivors before and after sorting, four for each wanted result
-_PER_QUERY = 16384  # the minima of pass 1 and what survives beyond the wanted results
+
+
+class Held(NamedTuple):
+    """Bytes that a backend's scans hold beside what every search holds."""
+
+    per_query: int
+    per_result: int
+    """For each of the k results of a query."""
 
 
 def query_batches(
-    n_queries: int, n_probes: int, dim: int, k: int, workspace_limit: int
+    n_queries: int, n_probes: int, dim: int, k: int, workspace_limit: int, held: Held
 ) -> Iterator[slice]:
     """Cut a search into batches that fit workspace_limit bytes beside the result."""
-    each = _PER_QUERY + _PER_PROBE * n_probes + _PER_COMPONENT * dim + _PER_RESULT * k
+    each = held.per_query + held.per_result * k + _PER_PROBE * n_probes + _PER_COMPONENT * dim
     step = max(1, (workspace_limit - _TILES) // each)
     for start in range(0, n_queries, step):
         yield slice(start, min(start + step, n_queries))

@@ -39,15 +39,6 @@ struct AssignArgs {
     int dim;               // D
 };
 
-constexpr double UNIT = 5.9604644775390625e-8;   // 2^-24
-constexpr double TINY = 1.1754943508222875e-38;  // 2^-126
-constexpr int MARGIN = 16;
-
-// Error of a float32 score whose products sum to at most `size`: see numpy_ops/_slack.py.
-__device__ __forceinline__ double rounding(int dim, double size) {
-    return (dim + MARGIN) * (UNIT * size + TINY);
-}
-
 ENTRY(assign_mean)(const AssignArgs a) {
     const i64 problem = global_thread() / a.dim;  // [0, B)
     const int d = (int)(global_thread() % a.dim);

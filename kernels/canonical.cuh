@@ -86,13 +86,9 @@ __device__ __forceinline__ double ordered_sum(const Term& term, int n) {
     }
 }
 
-// Rounded once to float32, and -0 made 0: they are one distance.
-__device__ __forceinline__ float as_distance(double sum) {
-    return __fadd_rn(__double2float_rn(sum), 0.0f);
-}
-
-// Canonical distance of row(d) and query(d), d in [0, dim): minus the product, or squared L2.
-// `extra` is added before rounding (a zero row under cosine).
+// Canonical distance of row(d) and query(d), d in [0, dim): minus the product, or squared L2, rounded
+// once to float32. `extra` is added before rounding (a zero row under cosine). A -0 becomes 0 where
+// it is selected (key_of).
 template <class Row, class Query>
 __device__ __forceinline__ float canonical(const Row& row, const Query& query, int dim, bool inner,
                                            double extra) {
@@ -102,5 +98,5 @@ __device__ __forceinline__ float canonical(const Row& row, const Query& query, i
         return __dmul_rn(difference, difference);
     };
     const double sum = inner ? -ordered_sum(product, dim) : ordered_sum(square, dim);
-    return as_distance(__dadd_rn(sum, extra));
+    return __double2float_rn(__dadd_rn(sum, extra));
 }

@@ -18,6 +18,16 @@ __device__ __forceinline__ float positive_infinity() { return __int_as_float(0x7
 
 __device__ __forceinline__ i64 ceil_div(i64 a, i64 b) { return (a + b - 1) / b; }
 
+constexpr double UNIT = 5.9604644775390625e-8;   // 2^-24, half a unit in the last place
+constexpr double TINY = 1.1754943508222875e-38;  // 2^-126, what underflow can take
+constexpr int MARGIN = 16;                       // roundings beside those of the sum
+
+// How far a float32 score over `dim` components, whose products sum to at most `size`, can lie from
+// the canonical distance: see numpy_ops/_slack.py.
+__device__ __forceinline__ double rounding(int dim, double size) {
+    return (dim + MARGIN) * (UNIT * size + TINY);
+}
+
 // Which thread of the whole grid this is; grids of such kernels have one axis.
 __device__ __forceinline__ i64 global_thread() { return (i64)blockIdx.x * BLOCK + threadIdx.x; }
 

@@ -49,7 +49,7 @@ struct TileRows {
     }
 };
 
-// Largest float32 score that does not exceed `x` by more than rounding: x rounded up.
+// The smallest float32 at or above x.
 __device__ __forceinline__ float rounded_up(double x) {
     const float nearest = __double2float_rn(x);
     return (double)nearest < x ? nextafterf(nearest, positive_infinity()) : nearest;

@@ -58,11 +58,8 @@ struct ScanArgs {
     int table_is_shared;     // 1: the look-up table is copied to shared memory
 };
 
-constexpr int CHUNK = 128;                       // rows between two looks at the selection's room
-constexpr int GROUPS = BLOCK / GROUP;            // rows that a block scores at a time
-constexpr double UNIT = 5.9604644775390625e-8;   // 2^-24, half a unit in the last place
-constexpr double TINY = 1.1754943508222875e-38;  // 2^-126, what underflow can take
-constexpr int MARGIN = 16;                       // roundings beside those of the sum, see _slack.py
+constexpr int CHUNK = 128;             // rows between two looks at the selection's room
+constexpr int GROUPS = BLOCK / GROUP;  // rows that a block scores at a time
 
 __device__ __forceinline__ StoredRows stored_rows(const ScanArgs& a) {
     return StoredRows{a.rows, a.scale,  a.shift,        a.codebooks, a.centers,
@@ -133,7 +130,7 @@ __device__ __forceinline__ QueryScale query_scale(const ScanArgs& a, int query, 
     scale.square = partial[0];
     const double norm = sqrt(scale.square) * (1.0 + 1e-9), reach = largest[0];
     const double size = a.inner ? 2.0 * norm * reach : (norm + reach) * (norm + reach);
-    scale.slack = (a.dim + MARGIN) * (UNIT * size + TINY);
+    scale.slack = rounding(a.dim, size);
     __syncthreads();  // everyone has read them: the memory may be used again
     return scale;
 }

@@ -108,6 +108,18 @@ into(
     ("i < left ? from[i] : 0.0f", "from[i]"),
 )
 into(
+    "assign",
+    "assign",
+    "assign long rows",
+    ("4.0 * rounding(a.dim, square)", "0.0"),
+)
+into(
+    "assign",
+    "assign_norms",
+    "assign long centers",
+    ("const double error = 2.0 * rounding(a.dim, square);", "const double error = 0.0;"),
+)
+into(
     "pairwise",
     "pairwise",
     "pairwise product",
@@ -180,10 +192,66 @@ into(
     "scan_lists",
     "scan_plan",
     "scan_lists tiles",
-    without("__syncthreads();  // everyone has read them\n            pairs"),
+    ("__syncthreads();  // everyone has read them\n            pairs", "pairs"),
     ("a.tile_first[0] = 0;", ""),
     ("ceil_div(mine, TILE)", "mine / TILE"),
     ("list < a.n_lists ? a.list_pairs[list] : 0", "a.list_pairs[list]"),
+)
+into(
+    "scan_lists",
+    "scan_plan",
+    "scan_lists many lists",
+    ("pairs_before += pairs[BLOCK - 1];", ""),
+    ("tiles_before += tiles[BLOCK - 1];", ""),
+    without("__syncthreads();  // the sums are read: the next lists may come"),
+)
+into(
+    "scan_lists",
+    "scan_bound",
+    "scan_lists far",
+    ("scale.slack = rounding(a.dim, size);", "scale.slack = 0.0;"),
+)
+into(
+    "scan_lists",
+    "scan_tighten",
+    "scan_lists far epochs",
+    ("(double)float_of(key) + 2.0 * a.slack[query]", "(double)float_of(key)"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists walk far",
+    ("scale.slack = rounding(a.dim, size);", "scale.slack = 0.0;"),
+)
+into(
+    "scan_lists",
+    "scan_queries",
+    "scan_lists walk shift limit",
+    ("if (shift != nullptr && d + i < dim) {", "if (false) {"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists shift limit",
+    ("out[i] = __fsub_rn(out[i], a.shift[d + i]);", ""),
+)
+into(
+    "scan_lists",
+    "scan_finish",
+    "scan_lists cosine",
+    ("scale == nullptr ? x : __fmul_rn(x, scale[row])", "x"),
+)
+into(
+    "scan_lists",
+    "scan_finish",
+    "scan_lists cosine all",
+    ("rows.without_direction(row) ? 1.0 : 0.0", "0.0"),
+)
+into(
+    "scan_lists",
+    "scan_finish",
+    "scan_lists inner product tiny",
+    ("__float_as_uint(__fadd_rn(x, 0.0f))", "__float_as_uint(x)"),
 )
 into(
     "scan_lists",
@@ -241,7 +309,7 @@ into(
     "scan_lists",
     "scan_finish",
     "scan_lists overflow",
-    ("if (n > a.survivor_places) {", "if (false) {"),
+    ("if (n > a.survivor_places) {  // overflow", "if (false) {  // overflow"),
     ("if (place < a.survivor_places) {", "if (true) {"),
 )
 into(
@@ -283,11 +351,14 @@ into(
     "scan_lists",
     "scan_queries",
     "scan_lists walk limit to the bit",
-    ("distance <= limit", "true"),
+    (
+        "if (passes && lane_in_group() == 0 && distance <= limit)",
+        "if (passes && lane_in_group() == 0)",
+    ),
 )
 into(
     "scan_lists",
-    "scan_queries",
+    "scan_bound",
     "scan_lists by list float16",
     ("(sizeof(FourOfRow) - 1)) == 0", "(sizeof(FourOfRow) - 1)) >= 0"),
     ("out[i] = d + i < dim ? to_float(from[i]) : 0.0f;", "out[i] = to_float(from[i]);"),
@@ -311,6 +382,18 @@ into(
 into(
     "scan_lut",
     "scan_lut",
+    "scan_lut far",
+    ("scale.slack = rounding(a.dim, size);", "scale.slack = 0.0;"),
+)
+into(
+    "scan_lut",
+    "scan_lut",
+    "scan_lut near ties float16",
+    ("sum += 2.0 * 4.8828125e-4 * largest + 5.9604644775390625e-8;", ""),
+)
+into(
+    "scan_lut",
+    "scan_lut",
     "scan_lut overflow",
     ("inside && !above &&", "inside && term + (a.norms[row] - product) <= highest &&"),
 )
@@ -319,5 +402,5 @@ into(
     "scan_lut",
     "scan_lut more float16",
     ("sum += 2.0 * 4.8828125e-4 * largest", "sum -= 2000.0 * largest"),
-    without("__syncthreads();  // everyone has it\n    return all;"),
+    ("__syncthreads();  // everyone has it\n    return all;", "return all;"),
 )

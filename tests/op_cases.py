@@ -59,6 +59,19 @@ def _assign(make, n_problems, n, n_centers, dim, offset=0.0):
     return arguments
 
 
+def _near_ties(row_scale, center_scale, jitter, n_problems=1):
+    """Two tight groups of centres, so that float32 scores cannot tell those of a group apart."""
+
+    def arguments(rng):
+        sign = rng.choice([-1.0, 1.0], (n_problems, 60, 1))
+        noise = rng.standard_normal((n_problems, 60, 8))
+        centers = sign * center_scale * (1 + jitter * noise)
+        x = row_scale * rng.standard_normal((n_problems, 64 // n_problems, 8))
+        return {"x": x.astype(FLOAT32), "centers": centers.astype(FLOAT32)}
+
+    return arguments
+
+
 def _duplicate_centers(rng):
     centers = REAL(rng, 1, 70, 6)
     centers[0, 65:] = centers[0, :5]
@@ -76,6 +89,8 @@ add(
     "assign",
     lambda r: {k: v * FLOAT32(1e-20) for k, v in _assign(REAL, 1, 30, 9, 7)(r).items()},
 )
+add("assign long rows", "assign", _near_ties(1e3, 1.0, 1e-6))
+add("assign long centers", "assign", _near_ties(1e-3, 1e3, 1e-7, n_problems=16))
 add("assign duplicates", "assign", _duplicate_centers)
 
 
@@ -335,7 +350,27 @@ _scan("tiles", _flat(LATTICE, 330, 5, 17, 140, 3, 10))
 _scan("inner product", _flat(LATTICE, 200, 4, 8, 30, 2, 10, "inner_product"))
 _scan("wide", _flat(REAL, 60, 2, 260, 5, 2, 7))
 _scan("shift", _flat(REAL, 150, 3, 10, 20, 2, 6, dtype=np.uint8, shift=True))
-_scan("cosine", _flat(REAL, 100, 3, 7, 10, 3, 100, cosine=True))
+_scan("walk shift", _flat(REAL, 200, 9, 10, 3, 4, 6, dtype=np.uint8, shift=True))
+_scan("shift limit", _flat(REAL, 150, 3, 10, 20, 2, 6, shift=True, limit=True))
+_scan("cosine all", _flat(REAL, 100, 3, 7, 10, 3, 100, cosine=True))
+_scan("cosine", _flat(REAL, 300, 3, 7, 10, 3, 80, cosine=True))
+_scan("walk cosine", _flat(REAL, 300, 9, 7, 3, 5, 30, cosine=True))
+_scan("many lists", _flat(LATTICE, 900, 600, 4, 300, 5, 3))
+
+
+def _far(rng, *shape):
+    """Far from the origin and near each other: scores of float32 cannot order these."""
+    return (1000 + 0.1 * rng.standard_normal(shape)).astype(FLOAT32)
+
+
+def _tiny(rng, *shape):
+    """Products of these round to zero, from either side."""
+    return (1e-30 * rng.standard_normal(shape)).astype(FLOAT32)
+
+
+_scan("inner product tiny", _flat(_tiny, 60, 2, 3, 20, 2, 40, "inner_product"))
+_scan("far", _flat(_far, 300, 2, 8, 20, 2, 5))
+_scan("walk far", _flat(_far, 300, 9, 8, 3, 5, 5))
 _scan("more than all", _flat(LATTICE, 40, 4, 5, 12, 4, 300))
 _scan("filter", _flat(LATTICE, 200, 4, 5, 12, 3, 6, keep="one"))
 _scan("filter each", _flat(LATTICE, 200, 4, 5, 12, 3, 6, keep="each"))
@@ -364,11 +399,25 @@ for dtype in (np.float16, np.int8, np.uint8):
     _scan(f"epochs {np.dtype(dtype).name}", make, small=True, settings=MANY_EPOCHS)
 make = _pq(REAL, 1200, 2, 3, 2, 6, 2, 2, "sqeuclidean")
 _scan("epochs pq", make, small=True, settings=MANY_EPOCHS)
+
+
+def _nearest_first(rng, *shape):
+    """The near rows lie in every 16th tile of 64, which the first of two epochs takes."""
+    x = 30 + 0.1 * rng.standard_normal(shape)
+    if len(x) > 1000:
+        x[np.arange(len(x)) // 64 % 16 != 0] += 5
+    return x.astype(FLOAT32)
+
+
+make = _flat(_nearest_first, 3000, 1, 8, 60, 1, 5)
+_scan("far epochs", make, settings=(("_scan", "SURVIVORS", 512), ("_scan", "BUDGET", 64)))
 _scan("epochs limit", _flat(REAL, 1500, 1, 5, 20, 1, 30, limit=True), settings=MANY_EPOCHS)
 _scan("epochs lattice", _flat(LATTICE, 2000, 2, 5, 20, 2, 3), settings=MANY_EPOCHS)
 _scan("equal rows", _flat(_equal, 600, 1, 3, 5, 1, 2))
 _scan("walk equal rows", _flat(_equal, 3000, 2, 3, 1, 2, 2))
 _scan("limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 2, 9, 20, 2, 6)))
+make = _flat(REAL, 200, 9, 10, 3, 4, 6, dtype=np.uint8, shift=True)
+_scan("walk shift limit", _limit_to_the_bit(make))
 _scan("walk limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 9, 9, 3, 4, 6)))
 _scan("walk more than all", _flat(LATTICE, 30, 9, 4, 2, 5, 40))
 
@@ -428,6 +477,15 @@ def _large(rng, *shape):
     return (300 * REAL(rng, *shape)).astype(FLOAT32)
 
 
+def _far_centers(rng, *shape):
+    """Centres and queries (two axes) far from the origin, codebooks (three) small."""
+    return (1000 * (len(shape) == 2) + 0.1 * rng.standard_normal(shape)).astype(FLOAT32)
+
+
+shape = (400, 3, 4, 2, 9, 2, 6, "sqeuclidean")
+add("scan_lut far", "scan_lut", _table(_far_centers, np.float32, *shape))
+shape = (1000, 2, 2, 1, 40, 2, 30, "sqeuclidean")
+add("scan_lut near ties float16", "scan_lut", _table(REAL, np.float16, *shape))
 shape = (300, 6, 10, 3, 7, 4, 30, "sqeuclidean")
 add("scan_lut overflow", "scan_lut", _table(_large, np.float16, *shape))
 shape = (300, 8, 3, 2, 5, 4, 9, "sqeuclidean")

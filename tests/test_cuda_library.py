@@ -265,10 +265,16 @@ def test_default_device_and_numbers(device):
     assert backends.choose("test", "cpu").device == "cpu"
 
 
-def test_results_beyond_the_shared_memory_say_so(device):
-    index = models.build("brute_force", np.repeat(ROWS, 8, axis=0), device="cuda")
-    with pytest.raises(ValueError, match="k must be at most 4096 on this device"):
-        models.search(index, QUERIES, 9000)
+def test_results_beyond_the_shared_memory_are_named(device):
+    exact = models.build("brute_force", ROWS, device="cuda")
+    index = models.build("ivf_flat", ROWS, n_lists=300, kmeans_n_iters=1, device="cuda")
+    device.limits = device.limits._replace(shared_bytes=12_000)
+    text = r"brute_force.search: k must be at most 256 on cuda:0 with 24 components, got 1500; use"
+    with pytest.raises(ValueError, match=text):
+        models.search(exact, QUERIES, 9000)
+    with pytest.raises(ValueError, match=r"ivf_flat.search: n_probes must be at most 256 on cuda"):
+        models.search(index, QUERIES, 3, n_probes=6000)
+    models.search(index, QUERIES, 3, n_probes=256)
 
 
 def test_precomputed_quantisers(device):

@@ -19,7 +19,7 @@ from engines import needs_fibers
 from test_cuda_ops import answer, check
 
 from bench.data import clustered
-from gpuann import _nvtx, kmeans, plan
+from gpuann import _nvtx, kmeans
 from gpuann.backends import cuda_ops, numpy_ops, seam
 from gpuann.backends.cuda_ops import _scan, _select
 from gpuann.cuda.launch import Limits
@@ -128,13 +128,17 @@ def test_an_only_list_in_any_order_does_not_overflow(monkeypatch):
 
 def test_shared_memory_of_a_scan():
     device = emulated.EmulatedDevice(emulated.Nothing(), emulated.H200)
-    plan = _scan.Plan("test", device, 128, 10, 0)
+    plan = _scan.Plan("test", device, 128, 10)
     assert (plan.budget, plan.capacity, plan.shared) == (1024, 256, 512 + 24 * 256)
-    plan = _scan.Plan("test", device, 3, 2048, 0)
+    plan = _scan.Plan("test", device, 3, 2048)
     assert (plan.budget, plan.capacity, plan.shared) == (8192, 2048, 16 + 24 * 2048)
-    assert _scan.Plan("test", device, 1, 1, 0).shared == 16 + 24 * 256
+    assert _scan.Plan("test", device, 1, 1).shared == 16 + 24 * 256
+    least = 4 * (1024 + 128) + 1536  # a table scan holds no query: the selection, 24 * 256
+    fits = device.limits.shared_bytes - least
+    assert _scan.Plan("test", device, 4096, 10, fits).shared == device.limits.shared_bytes
+    assert not _scan.Plan("test", device, 4096, 10, fits + 1).table_is_shared
     with pytest.raises(ValueError, match="test: dim must be at most 16384 on a CUDA device"):
-        _scan.Plan("test", device, 20_000, 1, 0)
+        _scan.Plan("test", device, 20_000, 1)
 
 
 @pytest.mark.parametrize(("limits", "most"), [(emulated.RTX, 2048), (emulated.H200, 8192)])
@@ -244,7 +248,8 @@ def test_public_calls_are_ranges(monkeypatch):
 def test_small_batches_within_the_workspace_equal_one(device, monkeypatch, kind):
     index = models.build(kind, ROWS, n_lists=20, pq_dim=8, device="cuda")
     want = models.search(index, QUERIES, 10)
-    monkeypatch.setattr(plan, "_PER_QUERY", 1 << 25)  # 30 queries at a time
+    backend = index.backend if kind == "brute_force" else index.core.backend
+    object.__setattr__(backend, "bytes_per_query", 1 << 25)  # 30 queries at a time
     before = len(device.launches)
     assert_same_knn(models.search(index, QUERIES, 10), want)
     finished = [launch for launch in device.launches[before:] if launch.entry == "scan_finish"]

@@ -13,6 +13,7 @@ import pytest
 from device_arrays import NAMES
 from engines import needs_nvrtc
 
+from bench.kernel_resources import ARCHS
 from gpuann import arrays
 from gpuann.cuda import compile, device, devices, launch, source, variants
 from gpuann.errors import BackendError
@@ -271,6 +272,8 @@ BAD_ARGUMENTS = {
     "no array": ({"x": 3}, TypeError, "x must be a device array of float32, got int"),
     "layout": ({"x": "transposed"}, ValueError, "x must be C-contiguous"),
     "too large": ({"dim": 2**31}, ValueError, "dim must fit int32, got 2147483648"),
+    "not a number": ({"dim": None}, TypeError, "NoneType"),
+    "half a number": ({"dim": 2.5}, TypeError, "float"),
     "unknown": ({"dims": 2}, ValueError, r"exactly those of accumulate.cu, got \['dims'\]"),
 }
 
@@ -429,8 +432,9 @@ class TestCompile:
 
     def test_arch_of(self):
         assert compile.arch_of(90) == "sm_90"
-        assert compile.arch_of(89) == "sm_89"
-        assert compile.arch_of(128) == "sm_121", "the newest known of its major"
+        assert compile.arch_of(89) == "sm_80", "its binaries run on every 8.x"
+        assert compile.arch_of(121) == "sm_120"
+        assert [compile.arch_of(int(arch)) for arch in ARCHS] == [f"sm_{arch}" for arch in ARCHS]
         with pytest.raises(BackendError, match=r"sm_990 must be known to NVRTC 13.0"):
             compile.arch_of(990)
         with pytest.raises(BackendError, match=r"8.0 or newer, got 7.5"):

@@ -17,9 +17,13 @@ from gpuann.cuda import devices
 from gpuann.cuda.launch import Device
 from gpuann.errors import BackendError, bad_value, message
 
-# mean (query, probe) pairs a list under which look-up tables are taken. Measured on two CPU cores;
-# for CUDA the figure is that of a roofline model, no GPU has measured it yet.
+# mean (query, probe) pairs a list under which look-up tables are taken: measured on two CPU cores;
+# for CUDA a guess, no GPU has measured it yet
 _CPU_LUT_PAIRS, _CUDA_LUT_PAIRS = 0.1, 2.0
+# what scans hold, a query and a result. CPU: the minima of pass 1; survivors before and after
+# sorting, four a result. CUDA: places for 1024 survivors or 4 a result, row and score, twice.
+_CPU_BYTES = 16384, 240
+_CUDA_BYTES = 24 * 1024 + 512, 4 * 24 + 48
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Backend:
     rows_at_once: int
     """Rows that a step of rearranging takes: those that a CPU's cache holds, or all."""
 
+    bytes_per_query: int
+    """That a scan holds for each query of a batch ..."""
+    bytes_per_result: int
+    """... and for each of its k results."""
     cuda: Device | None = None
     """The device, where it is one of CUDA's."""
 
@@ -79,7 +87,7 @@ def choose(where: str, device: str | None = None) -> Backend:
         missing = devices.why_not()
         device, reason = ("cpu", missing) if missing else ("cuda", "a CUDA device was found")
     if device == "cpu":
-        return Backend("cpu", reason, numpy_ops, np, _CPU_LUT_PAIRS, 512)
+        return Backend("cpu", reason, numpy_ops, np, _CPU_LUT_PAIRS, 512, *_CPU_BYTES)
     kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind != "cuda" or not (number.isdecimal() or device == "cuda"):
         raise bad_value(where, "device", 'be "cpu", "cuda" or "cuda:N"', repr(device))
@@ -90,4 +98,5 @@ def choose(where: str, device: str | None = None) -> Backend:
         raise BackendError(message(where, f'device "{device}"', rule, missing, way_out))
     cuda = devices.get(int(number or 0))
     name = f"cuda:{cuda.number}"
-    return Backend(name, reason, cuda_ops, cuda.xp, _CUDA_LUT_PAIRS, 1 << 30, cuda)
+    tuning = _CUDA_LUT_PAIRS, 1 << 30, *_CUDA_BYTES
+    return Backend(name, reason, cuda_ops, cuda.xp, *tuning, cuda)

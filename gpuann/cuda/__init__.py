@@ -1,1 +1,1 @@
-"""CUDA without a framework: the text of the kernels and, later, its way to the device."""
+"""CUDA without a framework: the text of the kernels, and its way to the device."""

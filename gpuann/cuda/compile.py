@@ -52,20 +52,21 @@ def version() -> str:
 
 
 def arch_of(capability: int) -> str:
-    """The architecture to compile for: that of the device, or the newest older one of its kind.
+    """The architecture to compile for: the first of the device's major, whose binaries run on all.
 
-    capability is 10 * major + minor, as in sm_90. A binary runs on later minors of its major.
+    capability is 10 * major + minor, as in sm_90. So every GPU runs binaries of the few
+    architectures that the proofs compile for.
     """
     if capability < OLDEST:
         rule, got = "be 8.0 or newer", f"{capability // 10}.{capability % 10}"
         raise BackendError(message("gpuann", "compute capability", rule, got, 'use device="cpu"'))
-    known = [c for c in _supported() if c // 10 == capability // 10 and c <= capability]
-    if not known:
+    major = [c for c in _supported() if c // 10 == capability // 10 and c <= capability]
+    if not major:
         rule = f"be known to NVRTC {version()}"
         raise BackendError(
             message("gpuann", f"sm_{capability}", rule, _supported(), "install a newer NVRTC")
         )
-    return f"sm_{max(known)}"
+    return f"sm_{min(major)}"
 
 
 def cubin(text: str, arch: str) -> bytes:

@@ -1,7 +1,8 @@
 """A CUDA device through CuPy: the only file that drives it.
 
-CuPy gives arrays, streams and module loading; kernels are compiled by `compile.py`. CuPy's own
-compiler, cuBLAS, cuRAND and the like are not used, so the wheel without its toolkit extra will do.
+CuPy gives arrays, elementwise code (which it compiles itself), streams and module loading; our
+kernels are compiled by `compile.py`. cuBLAS, cuRAND and the like are not used, so the wheel without
+its toolkit extra will do.
 """
 
 import functools

@@ -27,6 +27,12 @@ class Limits(NamedTuple):
     shared_bytes: int
     """Dynamic shared memory that one block may have."""
 
+    def most_results(self, beside: int = 0) -> int:
+        """Results of one query that a block can select, with `beside` bytes of shared memory for
+        other things: a power of two, 24 bytes each.
+        """
+        return 1 << (max(1, (self.shared_bytes - beside) // 24).bit_length() - 1)
+
 
 class Device(Protocol):
     """A GPU, or what stands for one."""

@@ -10,6 +10,7 @@ what does not fit.
 """
 
 import functools
+import operator
 import re
 import struct
 from collections.abc import Mapping
@@ -34,9 +35,9 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "i8": np.dtype(np.int8),
     "u8": np.dtype(np.uint8),
 }
-_CODES = {
-    _DTYPES[c]: code for c, code in zip(("float", "double", "int", "i64"), "fdiq", strict=True)
-}
+# the numbers that kernels take: integers, by value
+_CODES = {_DTYPES["int"]: "i", _DTYPES["u32"]: "I", _DTYPES["i64"]: "q", _DTYPES["u64"]: "Q"}
+_RANGES = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in _CODES}
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$')
 _ENTRY = re.compile(r"^ENTRY\((\w+)\)\(const (\w+) a\)", re.MULTILINE)
 _BUDGET = re.compile(r"// budget  (\w+): regs <= (\d+), spills (\d+), blocks/SM >= (\d+)")
@@ -176,18 +177,9 @@ def pack(source: Source, address: Any, values: Mapping[str, Any]) -> np.ndarray[
     if values.keys() != _names(source):
         wrong = sorted(values.keys() ^ _names(source))
         raise bad_value(source.op, "arguments", f"be exactly those of {source.op}.cu", wrong)
-    numbers = []
-    for field in source.fields:
-        value = values[field.name]
-        if field.pointer and value is not None:
-            value = _checked(source.op, field, value, address)
-        numbers.append(value or 0)
+    numbers = [_number(source.op, f, values[f.name], address) for f in source.fields]
     packer = _packer(source)
-    try:
-        raw = packer.pack(*numbers)
-    except struct.error:
-        raise _misfit(source, numbers) from None
-    return np.frombuffer(raw, f"V{packer.size}")
+    return np.frombuffer(packer.pack(*numbers), f"V{packer.size}")
 
 
 @functools.cache
@@ -202,16 +194,15 @@ def _packer(source: Source) -> struct.Struct:
     return struct.Struct(f"@{''.join(codes)}0Q")
 
 
-def _misfit(source: Source, numbers: list[Any]) -> ValueError:
-    """The error of the first number that its type cannot hold."""
-    plain = [f for f in zip(source.fields, numbers, strict=True) if not f[0].pointer]
-    field, number = next((f, n) for f, n in plain if not _fits(f.dtype, n))
-    return bad_value(source.op, field.name, f"fit {field.dtype}", number)
-
-
-def _fits(dtype: np.dtype[Any], number: Any) -> bool:
-    limits = np.iinfo(dtype)
-    return bool(limits.min <= number <= limits.max)
+def _number(op: str, field: Field, value: Any, address: Any) -> int:
+    """What stands in the struct for `value`."""
+    if field.pointer:
+        return 0 if value is None else _checked(op, field, value, address)
+    number = operator.index(value)  # TypeError for anything but an integer
+    low, high = _RANGES[field.dtype]
+    if not low <= number <= high:
+        raise bad_value(op, field.name, f"fit {field.dtype}", value)
+    return number
 
 
 def _checked(op: str, field: Field, array: Any, address: Any) -> int:

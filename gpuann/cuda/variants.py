@@ -1,5 +1,5 @@
-"""Every kernel that is shipped: operation and constants. Launchers take from here and nowhere else,
-so what the compile gate, the emulator and the interpreter prove is what a GPU gets.
+"""Every kernel of ours that is shipped: operation and constants. Launchers take from here and
+nowhere else, so what the compile gate, the emulator and the interpreter prove is what a GPU gets.
 """
 
 from typing import Any

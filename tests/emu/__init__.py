@@ -6,7 +6,7 @@ meet. The checked build also watches every access to memory.
 """
 
 from .engine import Fibers
-from .faults import Buffer, KernelFault
+from .faults import Buffer, BuildFault, KernelFault
 from .toolchain import build, why_not
 
-__all__ = ["Buffer", "Fibers", "KernelFault", "build", "why_not"]
+__all__ = ["Buffer", "BuildFault", "Fibers", "KernelFault", "build", "why_not"]

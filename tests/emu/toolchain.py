@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .entries import entry_table
-from .faults import KernelFault
+from .faults import BuildFault, KernelFault
 
 HERE = Path(__file__).parent
 INCLUDES = (HERE / "include", HERE / "runtime")
@@ -149,4 +149,4 @@ def _run(folder: Path, *command: str) -> None:
     """Runs a command in the scratch folder: no debug line then looks like one of our own files."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise KernelFault(f"{command[0]} failed:\n" + done.stderr[:8000])
+        raise BuildFault(f"{command[0]} failed:\n" + done.stderr[:8000])

@@ -3,6 +3,7 @@
 from typing import Any
 
 from gpuann.backends.cuda_ops import _select
+from gpuann.backends.cuda_ops._sizes import BYTES_PER_PLACE, CHUNK, SCALE_BYTES
 from gpuann.backends.cuda_ops.merge_topk import merge_topk
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.cuda.launch import Arguments, Device, arguments, launch
@@ -11,8 +12,6 @@ from gpuann.metric import ScanMetric
 
 BUDGET = 1024  # rows that a query's first bound is made from, and at least 4 k
 SURVIVORS = 1024  # places for the survivors of one query, and at least 4 k
-CHUNK = 128  # rows of a list that a block walks at a time, as in scan.cuh
-SCALE_BYTES = 256 * 12  # of shared memory that a query's norm and reach are summed in
 MAX_SPLITS = 256  # of one query: their results are merged by one block
 BLOCKS_PER_SM = 2  # that a launch should have, where it can be split
 
@@ -23,21 +22,25 @@ _SCRATCH = (
 
 
 class Plan:
-    """Sizes of one call."""
+    """Sizes of one call: of a table scan if `table_bytes`, else of one that holds the query."""
 
-    def __init__(self, where: str, device: Device, dim: int, k: int, table_bytes: int) -> None:
+    def __init__(self, where: str, device: Device, dim: int, k: int, table_bytes: int = 0) -> None:
         _select.check_dim(where, dim)
-        query = -(-dim // 4) * 16
-        query += query % 8
         self.budget = max(BUDGET, 4 * k)
-        room = device.limits.shared_bytes - query
-        self.table_is_shared = False
+        query = 0 if table_bytes else query_bytes(dim)
         self.capacity = _select.capacity(where, device, k, query)
-        walk = max(4 * (self.budget + CHUNK), _select.BYTES_PER_PLACE * self.capacity)
+        walk = max(4 * (self.budget + CHUNK), BYTES_PER_PLACE * self.capacity)
         self.shared = max(SCALE_BYTES, query + walk)
-        if table_bytes and self.shared + table_bytes <= room:
-            self.table_is_shared = True
+        self.table_is_shared = (
+            table_bytes > 0 and self.shared + table_bytes <= device.limits.shared_bytes
+        )
+        if self.table_is_shared:
             self.shared += table_bytes
+
+
+def query_bytes(dim: int) -> int:
+    """Of shared memory for a query, padded to a multiple of four components."""
+    return -(-dim // 4) * 16
 
 
 def split(device: Device, n_queries: int, n_rows: int) -> int:

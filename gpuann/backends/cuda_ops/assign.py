@@ -2,12 +2,10 @@
 
 from gpuann._nvtx import annotate
 from gpuann.backends.cuda_ops._select import check_dim
+from gpuann.backends.cuda_ops._sizes import GROUP, TILE
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import arguments, launch
-
-TILE = 64  # rows of a block, as in tile.cuh
-_GROUP = 8  # lanes that share a centre
 
 
 @annotate("assign")
@@ -40,6 +38,6 @@ def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array
         dim=dim,
     )
     launch(work, "assign_mean", (-(-n_problems * dim // source.block),))
-    launch(work, "assign_norms", (-(-n_problems * n_centers * _GROUP // source.block),))
+    launch(work, "assign_norms", (-(-n_problems * n_centers * GROUP // source.block),))
     launch(work, "assign", (-(-n // TILE), n_problems))
     return labels, dists

@@ -4,11 +4,10 @@ import numpy as np
 import numpy.typing as npt
 
 from gpuann._nvtx import annotate
+from gpuann.backends.cuda_ops._sizes import QUERIES
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import MAX_GRID, arguments, launch
-
-QUERIES = 8  # of one block, as in build_lut.cu
 
 
 @annotate("build_lut")

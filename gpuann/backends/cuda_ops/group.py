@@ -1,11 +1,12 @@
 """group: stable counting sort of small integers."""
 
 from gpuann._nvtx import annotate
+from gpuann.backends.cuda_ops._sizes import DIGIT_BITS
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import arguments, launch
+from gpuann.errors import bad_value
 
-_DIGIT_BITS = 8  # as in group.cu
 RUN = 4096  # keys of one block, at least ...
 MAX_RUNS = 1024  # ... and as many as make no more blocks than this
 
@@ -29,9 +30,12 @@ def _sort(keys: Array, n_clusters: int, n_problems: int) -> tuple[Array, Array]:
     source = variants.plain("group")
     n, n_groups = keys.size, n_problems * n_clusters
     order, offsets = xp.empty(n, xp.int64), xp.zeros(n_groups + 1, xp.int64)
+    if n_groups >= 1 << 31:
+        rule = "make fewer than 2^31 groups over all problems"
+        raise bad_value("group", "n_clusters", rule, f"{n_problems} * {n_clusters}")
     if n == 0:
         return order, offsets
-    passes = max(1, -(-(n_groups - 1).bit_length() // _DIGIT_BITS))
+    passes = max(1, -(-(n_groups - 1).bit_length() // DIGIT_BITS))
     run = -(-max(RUN, -(-n // MAX_RUNS)) // source.block) * source.block
     n_runs = -(-n // run)
     sorted_keys = [device.scratch(f"group.keys{i}", (n,), xp.int32) for i in range(2)]
@@ -48,7 +52,7 @@ def _sort(keys: Array, n_clusters: int, n_problems: int) -> tuple[Array, Array]:
             from_rows=from_rows,
             to_keys=to_keys,
             to_rows=to_rows,
-            counts=device.scratch("group.counts", (1 << _DIGIT_BITS, n_runs), xp.int64),
+            counts=device.scratch("group.counts", (1 << DIGIT_BITS, n_runs), xp.int64),
             offsets=offsets,
             n=n,
             n_groups=n_groups,
@@ -56,7 +60,7 @@ def _sort(keys: Array, n_clusters: int, n_problems: int) -> tuple[Array, Array]:
             stride=n_clusters,
             run=run,
             n_runs=n_runs,
-            shift=i * _DIGIT_BITS,
+            shift=i * DIGIT_BITS,
         )
         launch(work, "group_count", (n_runs,))
         launch(work, "group_scan", (1,))

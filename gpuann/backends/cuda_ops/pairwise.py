@@ -1,12 +1,11 @@
 """pairwise: a full matrix of distances."""
 
 from gpuann._nvtx import annotate
+from gpuann.backends.cuda_ops._sizes import TILE
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import MAX_GRID, arguments, launch
 from gpuann.metric import ScanMetric
-
-TILE = 64  # distances a side, as in tile.cuh
 
 
 @annotate("pairwise")

@@ -1,7 +1,8 @@
 """refine: exact distances of given candidates."""
 
 from gpuann._nvtx import annotate
-from gpuann.backends.cuda_ops._select import BYTES_PER_PLACE, capacity, check_dim
+from gpuann.backends.cuda_ops._select import capacity, check_dim
+from gpuann.backends.cuda_ops._sizes import BYTES_PER_PLACE
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import arguments, launch

@@ -5,14 +5,15 @@ from typing import Any
 
 from gpuann._nvtx import annotate
 from gpuann.backends.cuda_ops import _scan
+from gpuann.backends.cuda_ops._sizes import TILE
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import MAX_GRID, Arguments, Device, arguments, launch
 from gpuann.cuda.source import Source
 from gpuann.metric import ScanMetric
 
-TILE = 64  # pairs, and rows, of one product, as in tile.cuh
-FEW_PER_LIST = 2  # mean pairs of a list under which its queries walk it one by one
+# mean pairs of a list under which its queries walk it one by one: a guess, no GPU has measured it
+FEW_PER_LIST = 2
 ROWS_PER_SPLIT = 8 * TILE  # of a list, at least, for each block that shares a tile of pairs
 
 
@@ -34,7 +35,7 @@ def scan_lists(
     xp = device.xp
     if len(queries) == 0:
         return xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
-    plan = _scan.Plan("scan_lists", device, queries.shape[1], k, 0)
+    plan = _scan.Plan("scan_lists", device, queries.shape[1], k)
     members = _scan.values(queries, terms, payload, lists, probes, k, metric, keep, limit, plan)
     flat = isinstance(payload, FlatPayload)
     source = variants.scan_lists(members["rows"].dtype, pq=not flat)

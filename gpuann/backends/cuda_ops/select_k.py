@@ -1,7 +1,8 @@
 """select_k: the k smallest of each row."""
 
 from gpuann._nvtx import annotate
-from gpuann.backends.cuda_ops._select import BYTES_PER_PLACE, capacity
+from gpuann.backends.cuda_ops._select import capacity
+from gpuann.backends.cuda_ops._sizes import BYTES_PER_PLACE
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import arguments, launch

@@ -1,0 +1,11 @@
+"""Sizes that the kernels fix, for the launchers: a test compares each with the kernels' text."""
+
+BLOCK = 256  # threads of every block
+TILE = 64  # rows of either side of a product, tile.cuh
+GROUP = 8  # lanes that share a row, canonical.cuh
+CHUNK = 128  # rows of a list that a block walks at a time, scan.cuh
+SCALE_BYTES = 12 * BLOCK  # of shared memory that a query's norm and reach are summed in, scan.cuh
+QUERIES = 8  # of one block, build_lut.cu
+DIGIT_BITS = 8  # of one sorting pass: 256 DIGITS, group.cu
+BYTES_PER_PLACE = 24  # of a selection: two entries of key and id, select.cuh
+MAX_DIM = 1 << 14  # components that MAX_HALVINGS leave room for, canonical.cuh
