@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from gpuann.backends.cuda_ops import _scan, _select, _sizes
 from gpuann.cuda import compile, variants
+from gpuann.cuda.device import STATIC_SHARED
 from gpuann.cuda.launch import Limits
 from gpuann.cuda.source import Budget, Source
 
@@ -57,7 +58,7 @@ def blocks_per_sm(arch: str, registers: int, shared: int, threads: int) -> int:
 
 def dynamic_shared(entry: str, arch: str) -> int:
     """Bytes that a search with dim 128 and k = 10 asks for."""
-    device = _Limited(Limits(int(arch), 1, MULTIPROCESSORS[arch].shared_block - 4096))
+    device = _Limited(Limits(int(arch), 1, MULTIPROCESSORS[arch].shared_block - STATIC_SHARED))
     if entry in ("scan_bound", "scan_finish", "scan_queries"):
         return _scan.Plan("bench", device, DIM, K).shared
     if entry == "scan_tighten":
@@ -121,10 +122,13 @@ def table(rows: list[Row]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    write = parser.parse_args().write
     text = table(measure())
-    print(text, end="")
-    if parser.parse_args().write:
+    if write:
         RESULT.write_text(text)
+        print(f"written: {RESULT}")
+    else:
+        print(text, end="")
 
 
 if __name__ == "__main__":

@@ -64,4 +64,4 @@ def recall(ids, truth):
 
 def _refuse_nan(got):
     if got.dtype.kind == "f":
-        assert not np.isnan(got).any(), "NaN"
+        assert not np.isnan(got).any(), "NaN (on an emulated device: memory that nothing wrote)"

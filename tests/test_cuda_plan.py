@@ -112,6 +112,46 @@ def test_epochs_keep_the_survivors_within_their_places(name):
 
 
 @needs_fibers
+@pytest.mark.parametrize(
+    ("name", "at_least"),
+    [("scan_lists overflow", 9), ("scan_lists overflow filter", 1), ("scan_lists pq overflow", 1)],
+)
+def test_the_overflow_cases_overflow(name, at_least):
+    device = emulated.EmulatedDevice(Fibers(checked=False))
+    with emulated.stands_in(device):
+        check(device, name)
+    places = device.borrowed["scan.survivors0"].shape[1]
+    assert (device.borrowed["scan.n_survivors"].host > places).sum() >= at_least
+
+
+@needs_fibers
+def test_grids_beyond_an_axis_are_cut(monkeypatch):
+    """As with more than 65,535 blocks: smaller limits give the same answers in more steps."""
+    for module in ("build_lut", "pairwise"):
+        name = f"gpuann.backends.cuda_ops.{module}"
+        monkeypatch.setattr(importlib.import_module(name), "MAX_GRID", (2**31 - 1, 2, 1))
+    device = emulated.EmulatedDevice(Fibers(checked=True))
+    with emulated.stands_in(device):
+        check(device, "build_lut float32")
+        assert len(device.launches) == 2, "nine queries, eight a block, one block"
+        check(device, "pairwise tiles")
+        assert device.launches[-1].grid == (2, 2, 1), "three tiles of rows over two blocks"
+
+
+@needs_fibers
+def test_scratch_of_a_full_batch_stays_within_the_workspace(device):
+    """What a batch borrows is what the backend says that it holds."""
+    for k in (10, 300):
+        index = models.build("ivf_flat", ROWS, n_lists=20, device="cuda")
+        device.borrowed.clear()
+        models.search(index, QUERIES, k, n_probes=8)
+        backend = index.core.backend
+        said = backend.bytes_per_query + backend.bytes_per_result * k + 96 * 8
+        by_list = {n: a for n, a in device.borrowed.items() if len(a) != 20 and len(a) != 21}
+        assert sum(array.nbytes for array in by_list.values()) <= said * len(QUERIES)
+
+
+@needs_fibers
 def test_an_only_list_in_any_order_does_not_overflow(monkeypatch):
     """Rows sorted by distance: the bound and the epochs take theirs spread over the list."""
     rows = ROWS[np.argsort(((ROWS - QUERIES[0]) ** 2).sum(axis=1))[::-1]]

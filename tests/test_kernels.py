@@ -2,11 +2,14 @@
 
 import re
 
+import numpy as np
 import pytest
 from engines import needs_nvrtc
 
 from bench import kernel_resources as gate
 from gpuann.backends import seam
+from gpuann.backends.cuda_ops import _sizes
+from gpuann.cuda import device as cuda_device
 from gpuann.cuda import source, variants
 
 OPERATIONS = source.operations()
@@ -49,7 +52,8 @@ def test_contract_agrees_with_the_code(variant):
     defines = re.search(r"// defines (.*?)\n// grid", text, re.DOTALL)[1]
     front = variant.text.split("#line")[0]
     for name in re.findall(r"^#define (\w+)", front, re.MULTILINE):
-        assert name in defines, f"the header does not list {name}"
+        listed = re.search(rf"\b{name}\b", defines)
+        assert listed, f"kernels/{variant.op}.cu: `defines` does not list {name}"
     for entry in variant.entries:
         assert entry in re.search(r"// grid(.*?)\n// shared", text, re.DOTALL)[1] or (
             len(variant.entries) == 1
@@ -75,7 +79,32 @@ def test_only_one_file_has_assembly():
         assert ("asm volatile" in path.read_text()) == (path.name == "ptx.cuh"), path
 
 
-def test_no_float_atomics_and_no_32_bit_offsets():
+def constants(text):
+    """constexpr integers of a kernel text, by name."""
+    found = re.findall(r"^constexpr \w+ (\w+) = ([^;]+);", text, re.MULTILINE)
+    known = {"BLOCK": _sizes.BLOCK}
+    for name, value in found:
+        if re.fullmatch(r"[\w\s*/+-]+", value) and "." not in value and "x" not in value:
+            known[name] = eval(value, {}, known)
+    return known
+
+
+def test_sizes_agree_between_launchers_and_kernels():
+    scan = constants(variants.scan_lists(np.float32, pq=False).text)
+    assert scan["TILE"] == _sizes.TILE
+    assert scan["GROUP"] == _sizes.GROUP
+    assert scan["CHUNK"] == _sizes.CHUNK
+    assert scan["SCALE_BYTES"] == _sizes.SCALE_BYTES
+    assert scan["LEAF"] // 2 << scan["MAX_HALVINGS"] == _sizes.MAX_DIM
+    assert constants(variants.plain("assign").text)["TILE"] == _sizes.TILE
+    assert constants(variants.build_lut(np.float32).text)["QUERIES"] == _sizes.QUERIES
+    assert constants(variants.plain("group").text)["DIGITS"] == 1 << _sizes.DIGIT_BITS
+    entry = np.dtype(np.int64).itemsize + np.dtype(np.uint32).itemsize
+    assert 2 * entry == _sizes.BYTES_PER_PLACE
+    assert all(variant.block == _sizes.BLOCK for variant in variants.table())
+
+
+def test_atomics_are_on_integers():
     for variant in variants.table():
         for call in re.findall(r"atomic\w+\(&?([\w.\->]+)", variant.text):
             name = call.split(".")[-1].split("->")[-1]
@@ -87,7 +116,8 @@ def test_no_float_atomics_and_no_32_bit_offsets():
 def test_budgets_hold(rows):
     for row in rows:
         where = f"{row.symbol} on sm_{row.arch}"
-        assert row.took.registers <= row.budget.registers, where
+        registers, most = row.took.registers, row.budget.registers
+        assert registers <= most, f"{where}: {registers} registers, the header promises {most}"
         assert row.took.spills <= row.budget.spills, where
         assert row.took.stack == 0, where
         assert row.blocks >= row.budget.blocks, where
@@ -102,7 +132,7 @@ def test_launch_limits_hold(rows):
         assert row.took.registers * row.threads <= sm.registers, where
         assert row.took.shared <= 48 * 1024, where
         assert row.took.shared + row.dynamic <= sm.shared_block, where
-        assert not row.dynamic or row.took.shared <= 4096, "see device.STATIC_SHARED"
+        assert not row.dynamic or row.took.shared <= cuda_device.STATIC_SHARED, where
 
 
 @needs_nvrtc
@@ -119,7 +149,9 @@ def test_every_variant_compiles_everywhere(rows):
 @needs_nvrtc
 def test_the_committed_report_is_of_these_kernels(rows):
     """python -m bench.kernel_resources --write; of the NVRTC that the test extra pins."""
-    assert gate.table(rows) == gate.RESULT.read_text()
+    changed = set(gate.table(rows).splitlines()) ^ set(gate.RESULT.read_text().splitlines())
+    hint = "run: python -m bench.kernel_resources --write, and look at what changed"
+    assert not changed, f"{hint}: {sorted(changed)[:6]}"
 
 
 def test_occupancy_formula():
