@@ -129,6 +129,24 @@ class Rows:
             way_out = "a function must return a fresh iterator"
             raise bad_value(self._where, self._name, rule, got, way_out)
 
+    def part(self, start: int, stop: int) -> "Rows":
+        """Rows [start, stop) as a data set of their own, read from this one."""
+        made = object.__new__(Rows)
+        made._where, made._name = self._where, self._name
+        made.n_rows, made.dim, made.dtype = stop - start, self.dim, self.dtype
+        made.array = None if self.array is None else self.array[start:stop]
+        if self.array is None:
+            made._open = lambda: self._between(start, stop)
+        return made
+
+    def _between(self, start: int, stop: int) -> Iterator[HostArray]:
+        for at, chunk in self.chunks():
+            low, high = max(start - at, 0), min(stop - at, len(chunk))
+            if low < high:
+                yield chunk[low:high]
+            if at + len(chunk) >= stop:
+                return
+
     def take(self, rows: HostArray) -> HostArray:
         """Rows numbered `rows` (n,) int64, ascending -> (n, dim) of the data's own dtype."""
         if self.array is not None:

@@ -13,6 +13,7 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import FlatPayload, Lists
 from gpuann.codecs import vectors
 from gpuann.codecs.flat import FlatCodec
+from gpuann.index import SearchShape
 from gpuann.index import search as run_search
 from gpuann.ivf import in_batches
 from gpuann.metric import Metric
@@ -74,8 +75,7 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "dataset", dataset)
     rows.check()
-    with backend.active():
-        return _build(backend, rows, how)
+    return build_part(backend, rows, how)
 
 
 @annotate("brute_force.search")
@@ -116,21 +116,36 @@ def search(
     where = "brute_force.search"
     validate.instance(where, "index", index, Index)
     limit = validate.integer(where, "workspace_limit", workspace_limit, LEAST_WORKSPACE)
-    backend = index.backend
-    how = metrics.scan_metric(index.metric)
 
-    def scan(x: Any, found: int) -> tuple[Any, Any]:
+    def run(x: Any, k: int) -> tuple[Any, Any]:
+        return scan(index, x, k, limit)
+
+    shape = SearchShape(index.backend, index.metric, index.dim, len(index))
+    return run_search(where, shape, queries, k, neighbors, distances, run)
+
+
+def scan(index: Index, queries: Any, k: int, workspace_limit: int) -> tuple[Any, Any]:
+    """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
+    (n, k) int64, where the queries are.
+    """
+    backend, how = index.backend, metrics.scan_metric(index.metric)
+
+    def one(x: Any, found: int) -> tuple[Any, Any]:
         probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
         return backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
 
-    def run(x: Any, k: int) -> tuple[Any, Any]:
-        return in_batches(backend, index.metric, x, k, len(index), 1, limit, scan)
-
-    size = index.dim, len(index)
-    return run_search(where, backend, queries, *size, k, neighbors, distances, run)
+    return in_batches(backend, index.metric, queries, k, len(index), 1, workspace_limit, one)
 
 
-def _build(backend: Backend, rows: arrays.Rows, how: Metric) -> Index:
+def build_part(
+    backend: Backend, rows: arrays.Rows, how: Metric, ids: HostArray | None = None
+) -> Index:
+    """An index of checked rows; ids (n_rows,) int64 are their names, None for row numbers."""
+    with backend.active():
+        return _build(backend, rows, how, None if ids is None else backend.put(ids))
+
+
+def _build(backend: Backend, rows: arrays.Rows, how: Metric, ids: Any) -> Index:
     xp = backend.xp
     sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
     shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
@@ -140,7 +155,7 @@ def _build(backend: Backend, rows: arrays.Rows, how: Metric) -> Index:
     norms = xp.concatenate([part.norms for part in parts])
     scale = xp.concatenate([part.scale for part in parts]) if how == "cosine" else None
     radius = max(float(part.reach.max()) for part in parts)
-    one = lists.one_list(backend, norms, radius)
+    one = lists.one_list(backend, norms, radius, ids)
     payload = FlatPayload(backend.put(rows.whole()), scale, on_device)
     backend.synchronize()  # the index may be searched on another stream
     return Index(backend, how, payload, one)

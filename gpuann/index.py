@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,9 +11,8 @@ from gpuann import arrays, backends, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
-from gpuann.codecs import vectors
 from gpuann.errors import bad_value
-from gpuann.metric import Metric, check
+from gpuann.metric import Metric, check, reported
 from gpuann.params import IvfIndexParams, IvfSearchParams
 
 
@@ -94,33 +93,6 @@ def open_rows(
     return backend, rows, check(where, params.metric)
 
 
-def train_centers(
-    backend: Backend, rows: arrays.Rows, params: IvfIndexParams, how: Metric, *, progress: bool
-) -> tuple[ivf.Sample, Any]:
-    """Draw the training rows and cluster them -> the sample, centres (n_lists, dim) shifted."""
-    most = params.n_lists * params.max_train_points_per_cluster
-    fraction = params.kmeans_trainset_fraction
-    sample = ivf.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
-    centers = ivf.train_centers(
-        backend, sample, params.n_lists, params.kmeans_n_iters, params.seed, progress=progress
-    )
-    return sample, centers
-
-
-def given_centers(
-    where: str, centers: Any, dim: int, n_lists: int, how: Metric
-) -> tuple[HostArray, HostArray | None]:
-    """Coarse centres (n_lists, dim) that a caller brings -> shifted, and the shift."""
-    array = arrays.as_host(where, "centers", centers)
-    validate.matrix(where, "centers", array, dim)
-    validate.finite(where, "centers", array)
-    if len(array) != n_lists:
-        raise bad_value(where, "centers", f"have n_lists={n_lists} rows", len(array))
-    x = np.ascontiguousarray(array, np.float32)
-    shift = vectors.choose_shift(x, how)
-    return vectors.moved(x, shift), shift
-
-
 def search_ivf(
     where: str,
     params: IvfSearchParams,
@@ -139,16 +111,23 @@ def search_ivf(
     def run(x: Array, k: int) -> tuple[Array, Array]:
         return ivf.search(core, x, k, params.n_probes, params.workspace_limit)
 
-    size = index.dim, len(index)
-    return search(where, core.backend, queries, *size, k, neighbors, distances, run)
+    shape = SearchShape(core.backend, index.metric, index.dim, len(index))
+    return search(where, shape, queries, k, neighbors, distances, run)
+
+
+class SearchShape(NamedTuple):
+    """What the arguments of a search are checked against."""
+
+    backend: Backend
+    metric: Metric
+    dim: int
+    n_rows: int
 
 
 def search(
     where: str,
-    backend: Backend,
+    shape: SearchShape,
     queries: Any,
-    dim: int,
-    n_rows: int,
     k: int,
     neighbors: HostArray | None,
     distances: HostArray | None,
@@ -156,8 +135,9 @@ def search(
 ) -> tuple[HostArray, HostArray]:
     """Check a search's arguments, run it (chunk by chunk if so given), fill given outputs.
 
-    The results are where the queries are.
+    run gives scan distances, this the metric's. The results are where the queries are.
     """
+    backend, how, dim, n_rows = shape
     k = validate.n_results(where, k)
     check_results(where, backend, "k", min(k, n_rows), dim)
     chunks = arrays.query_chunks(queries)
@@ -176,7 +156,8 @@ def search(
                 xp.concatenate([part[1] for part in [nothing, *parts]]),
             )
             _check_outputs(where, backend, found[0], found[0].shape, neighbors, distances)
-        return arrays.output(distances, found[0]), arrays.output(neighbors, found[1])
+        dists = reported(how, found[0])
+        return arrays.output(distances, dists), arrays.output(neighbors, found[1])
 
 
 def check_results(where: str, backend: Backend, name: str, n: int, dim: int) -> None:

@@ -101,10 +101,12 @@ def fill(
     how: Metric,
     coarse: Coarse,
     codec: Codec,
+    ids: arrays.HostArray | None,
     *,
     progress: bool,
 ) -> Core:
-    """Store every row in the list of its nearest centre.
+    """Store every row in the list of its nearest centre; ids (n_rows,) int64 are their names, None
+    for row numbers.
 
     Reads the data twice, so memory is the index, 20 bytes a row, and one chunk in flight.
     """
@@ -127,7 +129,8 @@ def fill(
         norms[position], reach = codec.encode(backend, payload, x, labels[part], position)
         xp.maximum.at(radius, labels[part], reach)
     backend.synchronize()  # the index may be searched on another stream
-    stored = Lists(layout.offsets, layout.ids, norms, radius)
+    names = layout.ids if ids is None else backend.put(ids)[layout.ids]
+    stored = Lists(layout.offsets, names, norms, radius)
     return Core(backend, how, rows.dim, coarse, payload, stored)
 
 
@@ -140,8 +143,8 @@ def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool,
 def search(
     core: Core, queries: Array, k: int, n_probes: int, workspace_limit: int
 ) -> tuple[Array, Array]:
-    """queries (n, dim) on the host or the device, checked -> distances (n, k) float32, ids (n, k)
-    int64, where the queries are.
+    """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
+    (n, k) int64, where the queries are.
     """
     n_probes = min(n_probes, len(core.coarse.centers))
 
@@ -163,10 +166,10 @@ def in_batches(
     workspace_limit: int,
     scan: Callable[[Array, int], tuple[Array, Array]],
 ) -> tuple[Array, Array]:
-    """Run `scan` over batches of queries; its distances become those of the metric.
+    """Run `scan` over batches of queries -> scan distances (n, k) float32, ids (n, k) int64.
 
-    k beyond n_rows is filled up with (+inf, -1), or (-inf, -1) for inner_product. The results are
-    where the queries are: nothing here waits for a device unless they are on the host.
+    k beyond n_rows is filled up with (+inf, -1). The results are where the queries are: nothing
+    here waits for a device unless they are on the host.
     """
     xp, found, dim = backend.xp, min(k, n_rows), queries.shape[1]
     held = plan.Held(backend.bytes_per_query, backend.bytes_per_result)
@@ -188,7 +191,6 @@ def in_batches(
         ids = xp.full((len(queries), k), -1, xp.int64)
         for part in parts:
             dists[part, :found], ids[part, :found] = one(part)
-    dists = metric.reported(how, dists)
     if backend.holds(queries):
         return dists, ids
     return backend.get(dists), backend.get(ids)

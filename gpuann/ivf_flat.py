@@ -3,13 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from gpuann import arrays, ivf, validate
+from gpuann import training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
-from gpuann.backends import Backend
-from gpuann.codecs.flat import FlatCodec
-from gpuann.index import IvfIndex, given_centers, open_rows, search_ivf, train_centers
-from gpuann.metric import Metric
+from gpuann.index import IvfIndex, open_rows, search_ivf
 from gpuann.params import IvfIndexParams, IvfSearchParams
 
 
@@ -61,9 +58,8 @@ def build(
     where = "ivf_flat.build"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    with backend.active():
-        sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
-        return _fill(backend, rows, how, centers, sample.shift, progress=progress)
+    models = training.train(backend, rows, index_params, how, None, progress=progress)
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 @annotate("ivf_flat.build_precomputed")
@@ -83,9 +79,9 @@ def build_precomputed(
     where = "ivf_flat.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    given, shift = given_centers(where, centers, rows.dim, index_params.n_lists, how)
-    with backend.active():
-        return _fill(backend, rows, how, backend.put(given), shift, progress=progress)
+    given, shift = training.given_centers(where, centers, rows.dim, index_params.n_lists, how)
+    models = training.Models(how, rows.dim, given, shift, None)
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 @annotate("ivf_flat.search")
@@ -127,18 +123,3 @@ def search(
     validate.instance(where, "search_params", search_params, SearchParams)
     validate.instance(where, "index", index, Index)
     return search_ivf(where, search_params, index, queries, k, neighbors, distances)
-
-
-def _fill(
-    backend: Backend,
-    rows: arrays.Rows,
-    how: Metric,
-    centers: Any,
-    shift: HostArray | None,
-    *,
-    progress: bool,
-) -> Index:
-    on_device = None if shift is None else backend.put(shift)
-    coarse = ivf.make_coarse(backend, centers, on_device, how)
-    codec = FlatCodec(how, on_device)
-    return Index(ivf.fill(backend, rows, how, coarse, codec, progress=progress))

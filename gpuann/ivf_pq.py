@@ -5,15 +5,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuann import arrays, ivf, validate
+from gpuann import arrays, training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
-from gpuann.backends import Backend
 from gpuann.backends.seam import PqPayload
-from gpuann.codecs import pq, vectors
+from gpuann.codecs import pq
 from gpuann.errors import bad_type, bad_value
-from gpuann.index import IvfIndex, given_centers, open_rows, search_ivf, train_centers
-from gpuann.metric import Metric
+from gpuann.index import IvfIndex, open_rows, search_ivf
 from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
 
 
@@ -130,14 +128,9 @@ def build(
     where = "ivf_pq.build"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
-    with backend.active():
-        sample, centers = train_centers(backend, rows, index_params, how, progress=progress)
-        centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
-        residuals = _residuals(backend, index_params, sample, centers)
-        n_iters, seed = index_params.kmeans_n_iters, index_params.seed
-        codebooks = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
-        return _fill(backend, rows, how, centers, codebooks, sample.shift, progress=progress)
+    shape = code_shape(where, index_params, rows.dim)
+    models = training.train(backend, rows, index_params, how, shape, progress=progress)
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 @annotate("ivf_pq.build_precomputed")
@@ -158,8 +151,8 @@ def build_precomputed(
     where = "ivf_pq.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    pq_dim, pq_len = _code_shape(where, index_params, rows.dim)
-    given, shift = given_centers(where, centers, rows.dim, index_params.n_lists, how)
+    pq_dim, pq_len = code_shape(where, index_params, rows.dim)
+    given, shift = training.given_centers(where, centers, rows.dim, index_params.n_lists, how)
     codebooks = arrays.as_host(where, "pq_centers", pq_centers)
     if codebooks.shape != (pq_dim, pq.PQ_BOOK_SIZE, pq_len):
         rule = f"have shape ({pq_dim}, {pq.PQ_BOOK_SIZE}, {pq_len})"
@@ -167,10 +160,14 @@ def build_precomputed(
     if codebooks.dtype != np.float32:
         raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
     validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
-    with backend.active():
-        padded = pq.pad(backend.xp, backend.put(given), pq_dim * pq_len)
-        books = backend.put(np.ascontiguousarray(codebooks))
-        return _fill(backend, rows, how, padded, books, shift, progress=progress)
+    models = training.Models(
+        how,
+        rows.dim,
+        pq.pad(np, given, pq_dim * pq_len),
+        shift,
+        np.ascontiguousarray(codebooks),
+    )
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 @annotate("ivf_pq.search")
@@ -216,36 +213,9 @@ def search(
     return search_ivf(where, search_params, index, queries, k, neighbors, distances)
 
 
-def _code_shape(where: str, params: IndexParams, dim: int) -> tuple[int, int]:
+def code_shape(where: str, params: IndexParams, dim: int) -> tuple[int, int]:
     """pq_dim and pq_len for rows of `dim` components."""
     pq_dim = params.pq_dim or pq.default_pq_dim(dim)
     if pq_dim > dim:
         raise bad_value(where, "pq_dim", f"be at most dim, {dim}", pq_dim)
     return pq_dim, -(-dim // pq_dim)
-
-
-def _residuals(backend: Backend, params: IndexParams, sample: ivf.Sample, centers: Any) -> Any:
-    """What the codebooks train on -> (n, pq_dim * pq_len) float32."""
-    most = params.max_train_points_per_pq_code * pq.PQ_BOOK_SIZE
-    most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // centers.shape[1]))
-    step = -(-len(sample.x) // most)  # the sample is in row order: take it evenly
-    x = backend.put(vectors.moved(sample.x[::step], sample.shift))
-    x = pq.pad(backend.xp, x, centers.shape[1])
-    labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
-    return x - centers[labels[0]]
-
-
-def _fill(
-    backend: Backend,
-    rows: arrays.Rows,
-    how: Metric,
-    centers: Any,
-    codebooks: Any,
-    shift: HostArray | None,
-    *,
-    progress: bool,
-) -> Index:
-    on_device = None if shift is None else backend.put(shift)
-    coarse = ivf.make_coarse(backend, centers, on_device, how)
-    codec = pq.PqCodec(how, on_device, centers, codebooks)
-    return Index(ivf.fill(backend, rows, how, coarse, codec, progress=progress))

@@ -25,12 +25,14 @@ def lay_out(backend: Backend, labels: Array, n_lists: int) -> Layout:
     return Layout(offsets, order, position)
 
 
-def one_list(backend: Backend, norms: Array, radius: float) -> Lists:
-    """All rows in one list, in their own order: norms (n_rows,) float32."""
+def one_list(backend: Backend, norms: Array, radius: float, ids: Array | None = None) -> Lists:
+    """All rows in one list, in their own order: norms (n_rows,) float32; ids (n_rows,) int64, None
+    for row numbers.
+    """
     xp = backend.xp
     return Lists(
         xp.asarray([0, len(norms)], dtype=xp.int64),
-        xp.arange(len(norms), dtype=xp.int64),
+        xp.arange(len(norms), dtype=xp.int64) if ids is None else ids,
         norms,
         xp.asarray([radius], dtype=xp.float32),
     )

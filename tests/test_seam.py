@@ -24,6 +24,7 @@ LEVELS = [
     {"kmeans", "lists"},
     {"codecs"},
     {"plan", "ivf"},
+    {"training"},
     {"index"},
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
     {"cli", "demo"},

@@ -1,0 +1,109 @@
+"""Training and encoding apart: what is learnt once, and rows encoded with it, on any device.
+
+    rows -> sample -> Models (host arrays) -> an index part of any rows, on any device
+
+Parts of one model can be searched apart and merged: a row has the same code, a query the same lists
+and a pair the same distance whichever part the row is in.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuann import arrays, ivf, validate
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.codecs import pq, vectors
+from gpuann.codecs.flat import FlatCodec
+from gpuann.errors import bad_value
+from gpuann.metric import Metric
+from gpuann.params import IvfIndexParams
+
+
+@dataclass(frozen=True, eq=False)
+class Models:
+    """Trained quantisers, on the host: immutable."""
+
+    metric: Metric
+    dim: int
+    centers: HostArray
+    """(n_lists, width) float32, shifted; zero-padded to pq_dim * pq_len for PQ."""
+    shift: HostArray | None
+    """(dim,) float32 or None, see `codecs.vectors.choose_shift`."""
+    codebooks: HostArray | None
+    """(pq_dim, pq_book_size, pq_len) float32, or None where rows are stored whole."""
+
+
+def train(
+    backend: Backend,
+    rows: arrays.Rows,
+    params: IvfIndexParams,
+    how: Metric,
+    code_shape: tuple[int, int] | None,
+    *,
+    progress: bool,
+) -> Models:
+    """Learn the centres from a sample, and the codebooks of its residuals for a code_shape of
+    (pq_dim, pq_len).
+    """
+    most = params.n_lists * params.max_train_points_per_cluster
+    fraction = params.kmeans_trainset_fraction
+    sample = ivf.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
+    n_iters, seed = params.kmeans_n_iters, params.seed
+    with backend.active():
+        centers = ivf.train_centers(
+            backend, sample, params.n_lists, n_iters, seed, progress=progress
+        )
+        if code_shape is None:
+            return Models(how, rows.dim, backend.get(centers), sample.shift, None)
+        pq_dim, pq_len = code_shape
+        centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
+        most = getattr(params, "max_train_points_per_pq_code") * pq.PQ_BOOK_SIZE  # noqa: B009
+        residuals = _residuals(backend, most, sample, centers)
+        books = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
+        return Models(how, rows.dim, backend.get(centers), sample.shift, backend.get(books))
+
+
+def _residuals(backend: Backend, most: int, sample: ivf.Sample, centers: Any) -> Any:
+    """What the codebooks train on -> (n, pq_dim * pq_len) float32."""
+    most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // centers.shape[1]))
+    step = -(-len(sample.x) // most)  # the sample is in row order: take it evenly
+    x = backend.put(vectors.moved(sample.x[::step], sample.shift))
+    x = pq.pad(backend.xp, x, centers.shape[1])
+    labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
+    return x - centers[labels[0]]
+
+
+def build_part(
+    backend: Backend,
+    models: Models,
+    rows: arrays.Rows,
+    ids: HostArray | None = None,
+    *,
+    progress: bool,
+) -> ivf.Core:
+    """Store rows with given models; ids (n_rows,) int64 are their names, None for row numbers."""
+    with backend.active():
+        centers = backend.put(models.centers)
+        shift = None if models.shift is None else backend.put(models.shift)
+        coarse = ivf.make_coarse(backend, centers, shift, models.metric)
+        codec: ivf.Codec = FlatCodec(models.metric, shift)
+        if models.codebooks is not None:
+            books = backend.put(models.codebooks)
+            codec = pq.PqCodec(models.metric, shift, centers, books)
+        return ivf.fill(backend, rows, models.metric, coarse, codec, ids, progress=progress)
+
+
+def given_centers(
+    where: str, centers: Any, dim: int, n_lists: int, how: Metric
+) -> tuple[HostArray, HostArray | None]:
+    """Coarse centres (n_lists, dim) that a caller brings -> shifted, and the shift."""
+    array = arrays.as_host(where, "centers", centers)
+    validate.matrix(where, "centers", array, dim)
+    validate.finite(where, "centers", array)
+    if len(array) != n_lists:
+        raise bad_value(where, "centers", f"have n_lists={n_lists} rows", len(array))
+    x = np.ascontiguousarray(array, np.float32)
+    shift = vectors.choose_shift(x, how)
+    return vectors.moved(x, shift), shift
