@@ -1,6 +1,6 @@
 """GPU-first approximate nearest-neighbour search, with a NumPy backend of the same answers."""
 
-from gpuann import brute_force, ivf_flat, ivf_pq, kmeans
+from gpuann import brute_force, ivf_flat, ivf_pq, kmeans, shards
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
@@ -16,4 +16,5 @@ __all__ = [
     "kmeans",
     "refine",
     "set_num_threads",
+    "shards",
 ]

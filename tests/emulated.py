@@ -51,6 +51,7 @@ class EmulatedDevice:
         self.borrowed = {}
         self.waits = 0  # how often the host waited for the device
         self.made = 0  # arrays made by the array module
+        self.streams = 0  # how many were asked for
         self.watched = False  # whether array work outside `active` is a mistake
         self._depth = 0
         self.fault = None  # raised by the next synchronize
@@ -68,6 +69,10 @@ class EmulatedDevice:
             yield
         finally:
             self._depth -= 1
+
+    def stream(self):
+        self.streams += 1
+        return contextlib.nullcontext()
 
     def must_be_active(self):
         """With a second GPU, array work here would be on whichever is current."""

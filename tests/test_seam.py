@@ -27,6 +27,7 @@ LEVELS = [
     {"training"},
     {"index"},
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
+    {"shards"},
     {"cli", "demo"},
 ]
 # within a level these may import one another, in this order

@@ -63,6 +63,10 @@ class Backend:
         """While it lasts, arrays are made on this device."""
         return contextlib.nullcontext() if self.cuda is None else self.cuda.active()
 
+    def stream(self) -> AbstractContextManager[Any]:
+        """A stream of its own, to be entered by one thread."""
+        return contextlib.nullcontext() if self.cuda is None else self.cuda.stream()
+
     def synchronize(self) -> None:
         """Wait for the device."""
         if self.cuda is not None:

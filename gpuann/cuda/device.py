@@ -47,6 +47,11 @@ class CupyDevice:
         """See `launch.Device`."""
         return self._device
 
+    def stream(self) -> AbstractContextManager[Any]:
+        """See `launch.Device`. It does not wait for the default stream."""
+        with self._device:
+            return self.xp.cuda.Stream(non_blocking=True)
+
     def address(self, array: Any) -> int:
         """See `launch.Device`. An array of another device is refused."""
         if array.device.id != self.number:

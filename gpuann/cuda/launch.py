@@ -46,6 +46,10 @@ class Device(Protocol):
         """While it lasts, new arrays and launches are on this device."""
         ...
 
+    def stream(self) -> AbstractContextManager[Any]:
+        """A new stream; while it is entered, work of this thread goes there."""
+        ...
+
     def address(self, array: Any) -> int:
         """Where the array's first element lies."""
         ...

@@ -1,0 +1,293 @@
+"""One index over several devices: a partition of the rows on each, results merged on the host.
+
+    index = shards.build(params, rows, devices=["cuda:0", "cuda:1"])
+    distances, ids = shards.search(search_params, index, queries, k)
+
+The quantisers are trained once, on the first device, and shared: a row has the same code, a query
+the same lists and a pair the same distance on every partition. So each partition's k best, merged
+by (distance, id), are those of the single index, bit for bit, however the rows are split. Asking a
+partition for fewer than k would lose neighbours.
+
+With n_replicas=R every partition is held R times, on as many devices: a batch is cut over the
+replicas, and a call that comes alone goes to the one with the least work.
+"""
+
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from gpuann import arrays, backends, brute_force, ivf, ivf_flat, ivf_pq, training, validate
+from gpuann import metric as metrics
+from gpuann._nvtx import annotate
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.errors import BackendError, bad_value, message
+from gpuann.index import SearchShape, open_rows
+from gpuann.index import search as run_search
+from gpuann.metric import Metric
+from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
+
+Found = tuple[HostArray, HostArray]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Partition:
+    """Some rows on one device, with the thread and the stream that search them."""
+
+    backend: Backend
+    part: ivf.Core | brute_force.Index
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _waiting: list[int] = field(default_factory=lambda: [0])
+
+    def __len__(self) -> int:
+        if isinstance(self.part, brute_force.Index):
+            return len(self.part)
+        return len(self.part.lists.ids)
+
+    @property
+    def busy(self) -> int:
+        """Queries that it has been given and not answered."""
+        return self._waiting[0]
+
+    def submit(self, queries: HostArray, k: int, n_probes: int, limit: int) -> "Future[Found]":
+        """Search on the partition's own thread -> scan distances, ids (n, k), on the host."""
+        with self._lock:
+            self._waiting[0] += len(queries)
+        return self._thread.submit(self._search, queries, k, n_probes, limit)
+
+    def _search(self, queries: HostArray, k: int, n_probes: int, limit: int) -> Found:
+        try:
+            with self.backend.active(), self._stream():
+                if isinstance(self.part, brute_force.Index):
+                    return brute_force.scan(self.part, queries, k, limit)
+                return ivf.search(self.part, queries, k, n_probes, limit)
+        finally:
+            with self._lock:
+                self._waiting[0] -= len(queries)
+
+    def _stream(self) -> Any:
+        """The stream of the thread that searches, made at its first use."""
+        own = getattr(_streams, "of", None)
+        if own is None:
+            own = _streams.of = self.backend.stream()
+        return own
+
+
+_streams = threading.local()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ShardedIndex:
+    """Partitions of one data set, each with its replicas: immutable."""
+
+    metric: Metric
+    dim: int
+    shards: tuple[tuple[Partition, ...], ...]
+    """shards[s][r]: replica r of partition s."""
+    searched_with: type
+    """What `search` takes: IvfSearchParams' subclass of the kind, or NoneType for brute force."""
+
+    def __len__(self) -> int:
+        return sum(len(replicas[0]) for replicas in self.shards)
+
+    @property
+    def devices(self) -> list[list[str]]:
+        """The devices of each partition's replicas."""
+        return [[replica.backend.device for replica in replicas] for replicas in self.shards]
+
+    def __repr__(self) -> str:
+        rows = f"{len(self):,} rows, dim {self.dim}, {self.metric}"
+        return f"shards.ShardedIndex({rows}, {self.devices})"
+
+
+@annotate("shards.build")
+def build(
+    index_params: IvfIndexParams | str,
+    dataset: Any,
+    devices: Sequence[str],
+    *,
+    n_replicas: int = 1,
+    progress: bool = False,
+) -> ShardedIndex:
+    """Train on the first device, store a part of the rows on each.
+
+    Parameters
+    ----------
+    index_params : ivf_flat.IndexParams, ivf_pq.IndexParams, or a metric's name for brute force
+    dataset : array (n_rows, dim), as the builds of those take it
+    devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
+    n_replicas : int, default 1
+        Devices that hold each partition; len(devices) for copies of the whole index. Neighbours in
+        `devices` hold different partitions, so replicas are on different machines' devices if such
+        are listed in turn.
+    progress : bool, default False; bars, if standard error is a terminal
+
+    Returns
+    -------
+    ShardedIndex : row i of the data set has id i
+
+    Notes
+    -----
+    Cost   training on one device; each device assigns and encodes its rows, all at once.
+    Memory a device holds its rows' share of the index, the centres and the codebooks.
+    """
+    where = "shards.build"
+    places = _devices(where, devices, n_replicas)
+    n_shards = len(places) // n_replicas
+    first = places[0]
+    models: training.Models | None = None
+    kind: type = type(None)
+    if isinstance(index_params, str):
+        how = metrics.check(where, index_params)
+        rows = arrays.Rows(where, "dataset", dataset)
+        rows.check()
+    else:
+        kind = _kind(where, index_params)
+        first, rows, how = open_rows(where, index_params, dataset, places[0].device)
+        shape = None
+        if isinstance(index_params, ivf_pq.IndexParams):
+            shape = ivf_pq.code_shape(where, index_params, rows.dim)
+        models = training.train(first, rows, index_params, how, shape, progress=progress)
+    if n_shards > rows.n_rows:
+        raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
+    cuts = np.linspace(0, rows.n_rows, n_shards + 1).astype(np.int64)
+
+    def fill(place: int) -> Partition:
+        start, stop = int(cuts[place % n_shards]), int(cuts[place % n_shards + 1])
+        part, ids = rows.part(start, stop), np.arange(start, stop)
+        backend = places[place]
+        if models is None:
+            return Partition(backend, brute_force.build_part(backend, part, how, ids))
+        core = training.build_part(backend, models, part, ids, progress=progress and place == 0)
+        return Partition(backend, core)
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        futures = [pool.submit(fill, place) for place in range(len(places))]
+        names = [f"partition {i % n_shards} on {place.device}" for i, place in enumerate(places)]
+        made = _gather(where, names, futures)
+    shards = tuple(tuple(made[s::n_shards]) for s in range(n_shards))
+    return ShardedIndex(how, rows.dim, shards, kind)
+
+
+@annotate("shards.search")
+def search(
+    search_params: IvfSearchParams | None,
+    index: ShardedIndex,
+    queries: Any,
+    k: int,
+    neighbors: Any = None,
+    distances: Any = None,
+) -> tuple[Any, Any]:
+    """The k nearest rows of all partitions: the answer of the single index.
+
+    Parameters
+    ----------
+    search_params : SearchParams of the kind of index; None for brute force
+    index : ShardedIndex
+    queries : array (n_queries, dim), host or device; or chunks of such rows
+    k : int
+    neighbors : array (n_queries, k) int64, optional, to write the ids into
+    distances : array (n_queries, k) float32, optional, to write the distances into; both are
+        where the queries are
+
+    Returns
+    -------
+    distances (n_queries, k) float32, ids (n_queries, k) int64
+        As the searches of the single indexes give them, to the last bit.
+
+    Raises
+    ------
+    BackendError
+        If a device fails: it is named, the others' work is waited for and dropped.
+
+    Notes
+    -----
+    Cost   the queries go to every partition through the host, each returns n_queries * k results.
+    """
+    where = "shards.search"
+    validate.instance(where, "index", index, ShardedIndex)
+    validate.instance(where, "search_params", search_params, index.searched_with)
+    n_probes = search_params.n_probes if search_params else 1
+    limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
+    cpu = backends.choose(where, "cpu")
+
+    def run(x: HostArray, k: int) -> Found:
+        return _search(cpu, index, x, k, n_probes, limit)
+
+    shape = SearchShape(cpu, index.metric, index.dim, len(index))
+    there = _holder(index, queries)
+    if there is None:
+        return run_search(where, shape, queries, k, neighbors, distances, run)
+    found = run_search(where, shape, queries, k, None, None, run)
+    wanted = found[0].shape
+    arrays.check_output(where, "distances", distances, wanted, np.float32, on_device=True)
+    arrays.check_output(where, "neighbors", neighbors, wanted, np.int64, on_device=True)
+    with there.active():
+        dists, ids = there.put(found[0]), there.put(found[1])
+        return arrays.output(distances, dists), arrays.output(neighbors, ids)
+
+
+def _search(
+    cpu: Backend, index: ShardedIndex, x: HostArray, k: int, n_probes: int, limit: int
+) -> Found:
+    """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
+    n_replicas = len(index.shards[0])
+    n_cuts = min(n_replicas, max(1, len(x)))
+    cuts = np.linspace(0, len(x), n_cuts + 1).astype(np.int64).tolist()
+    names: list[str] = []
+    futures: list[Future[Found]] = []
+    for s, replicas in enumerate(index.shards):
+        idle_first = sorted(replicas, key=lambda replica: replica.busy)
+        for replica, start, stop in zip(idle_first, cuts[:-1], cuts[1:], strict=False):
+            names.append(f"partition {s} on {replica.backend.device}")
+            futures.append(replica.submit(x[start:stop], k, n_probes, limit))
+    answers = _gather("shards.search", names, futures)
+    parts = [answers[s * n_cuts : (s + 1) * n_cuts] for s in range(len(index.shards))]
+    dists = np.stack([np.concatenate([found[0] for found in part]) for part in parts])
+    ids = np.stack([np.concatenate([found[1] for found in part]) for part in parts])
+    if len(parts) == 1:
+        return dists[0], ids[0]
+    return cpu.ops.merge_topk(dists, ids, k)
+
+
+def _gather(where: str, names: list[str], futures: "list[Future[Any]]") -> list[Any]:
+    """Every result; the first failure is raised with its name once all have ended."""
+    failures = [(name, future.exception()) for name, future in zip(names, futures, strict=True)]
+    for name, error in failures:
+        if isinstance(error, ValueError | TypeError):
+            raise error  # what the caller asked for, not the device
+        if error is not None:
+            got = f"{type(error).__name__}: {error}"
+            raise BackendError(message(where, name, "answer", got)) from error
+    return [future.result() for future in futures]
+
+
+def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:
+    n_replicas = validate.integer(where, "n_replicas", n_replicas, 1)
+    if isinstance(devices, str) or not len(devices):
+        raise bad_value(where, "devices", "be a list of devices", repr(devices))
+    if len(devices) % n_replicas:
+        rule = f"be a multiple of n_replicas={n_replicas}"
+        raise bad_value(where, "the number of devices", rule, len(devices))
+    return [backends.choose(where, device) for device in devices]
+
+
+def _kind(where: str, params: Any) -> type:
+    for module in (ivf_flat, ivf_pq):
+        if isinstance(params, module.IndexParams):
+            return module.SearchParams
+    validate.instance(where, "index_params", params, IvfIndexParams)
+    raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
+
+
+def _holder(index: ShardedIndex, queries: Any) -> Backend | None:
+    """The backend that device queries are on, None for host queries."""
+    if not arrays.on_cuda(queries):
+        return None
+    held = [replica.backend for replicas in index.shards for replica in replicas]
+    return next((backend for backend in held if backend.holds(queries)), None)
