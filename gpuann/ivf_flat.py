@@ -7,6 +7,7 @@ from gpuann import training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.index import IvfIndex, open_rows, search_ivf
+from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams
 
 
@@ -79,9 +80,16 @@ def build_precomputed(
     where = "ivf_flat.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    given, shift = training.given_centers(where, centers, rows.dim, index_params.n_lists, how)
-    models = training.Models(how, rows.dim, given, shift, None)
+    models = given_models(where, index_params, rows.dim, how, centers)
     return Index(training.build_part(backend, models, rows, progress=progress))
+
+
+def given_models(
+    where: str, params: IndexParams, dim: int, how: Metric, centers: Any
+) -> training.Models:
+    """Centres (n_lists, dim) float32 that a caller brings, checked."""
+    given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
+    return training.Models(how, dim, given, shift, None)
 
 
 @annotate("ivf_flat.search")

@@ -12,6 +12,7 @@ from gpuann.backends.seam import PqPayload
 from gpuann.codecs import pq
 from gpuann.errors import bad_type, bad_value
 from gpuann.index import IvfIndex, open_rows, search_ivf
+from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
 
 
@@ -151,8 +152,18 @@ def build_precomputed(
     where = "ivf_pq.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    pq_dim, pq_len = code_shape(where, index_params, rows.dim)
-    given, shift = training.given_centers(where, centers, rows.dim, index_params.n_lists, how)
+    models = given_models(where, index_params, rows.dim, how, centers, pq_centers)
+    return Index(training.build_part(backend, models, rows, progress=progress))
+
+
+def given_models(
+    where: str, params: IndexParams, dim: int, how: Metric, centers: Any, pq_centers: Any
+) -> training.Models:
+    """Centres (n_lists, dim) and codebooks (pq_dim, 256, pq_len) float32 that a caller brings,
+    checked.
+    """
+    pq_dim, pq_len = code_shape(where, params, dim)
+    given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
     codebooks = arrays.as_host(where, "pq_centers", pq_centers)
     if codebooks.shape != (pq_dim, pq.PQ_BOOK_SIZE, pq_len):
         rule = f"have shape ({pq_dim}, {pq.PQ_BOOK_SIZE}, {pq_len})"
@@ -160,14 +171,8 @@ def build_precomputed(
     if codebooks.dtype != np.float32:
         raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
     validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
-    models = training.Models(
-        how,
-        rows.dim,
-        pq.pad(np, given, pq_dim * pq_len),
-        shift,
-        np.ascontiguousarray(codebooks),
-    )
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    padded = pq.pad(np, given, pq_dim * pq_len)
+    return training.Models(how, dim, padded, shift, np.ascontiguousarray(codebooks))
 
 
 @annotate("ivf_pq.search")

@@ -12,73 +12,24 @@ With n_replicas=R every partition is held R times, on as many devices: a batch i
 replicas, and a call that comes alone goes to the one with the least work.
 """
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, ivf, ivf_flat, ivf_pq, training, validate
+from gpuann import arrays, backends, brute_force, ivf_flat, ivf_pq, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.errors import BackendError, bad_value, message
+from gpuann.errors import bad_value
 from gpuann.index import SearchShape, open_rows
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-
-Found = tuple[HostArray, HostArray]
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Partition:
-    """Some rows on one device, with the thread and the stream that search them."""
-
-    backend: Backend
-    part: ivf.Core | brute_force.Index
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _waiting: list[int] = field(default_factory=lambda: [0])
-
-    def __len__(self) -> int:
-        if isinstance(self.part, brute_force.Index):
-            return len(self.part)
-        return len(self.part.lists.ids)
-
-    @property
-    def busy(self) -> int:
-        """Queries that it has been given and not answered."""
-        return self._waiting[0]
-
-    def submit(self, queries: HostArray, k: int, n_probes: int, limit: int) -> "Future[Found]":
-        """Search on the partition's own thread -> scan distances, ids (n, k), on the host."""
-        with self._lock:
-            self._waiting[0] += len(queries)
-        return self._thread.submit(self._search, queries, k, n_probes, limit)
-
-    def _search(self, queries: HostArray, k: int, n_probes: int, limit: int) -> Found:
-        try:
-            with self.backend.active(), self._stream():
-                if isinstance(self.part, brute_force.Index):
-                    return brute_force.scan(self.part, queries, k, limit)
-                return ivf.search(self.part, queries, k, n_probes, limit)
-        finally:
-            with self._lock:
-                self._waiting[0] -= len(queries)
-
-    def _stream(self) -> Any:
-        """The stream of the thread that searches, made at its first use."""
-        own = getattr(_streams, "of", None)
-        if own is None:
-            own = _streams.of = self.backend.stream()
-        return own
-
-
-_streams = threading.local()
+from gpuann.partitions import Found, Partition, gather
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,6 +63,9 @@ def build(
     devices: Sequence[str],
     *,
     n_replicas: int = 1,
+    scope: str = "shared",
+    centers: Any = None,
+    pq_centers: Any = None,
     progress: bool = False,
 ) -> ShardedIndex:
     """Train on the first device, store a part of the rows on each.
@@ -125,6 +79,12 @@ def build(
         Devices that hold each partition; len(devices) for copies of the whole index. Neighbours in
         `devices` hold different partitions, so replicas are on different machines' devices if such
         are listed in turn.
+    scope : {"shared", "independent"}, default "shared"
+        One model for all partitions, or one each, trained on its rows, with n_lists of its own. The
+        price of independence is that neighbours are found where each partition probes, so the
+        answer is not that of a single index; distances are comparable all the same.
+    centers, pq_centers : quantisers (n_lists, dim) and (pq_dim, 256, pq_len) float32, optional, as
+        `build_precomputed` takes them, instead of trained ones
     progress : bool, default False; bars, if standard error is a terminal
 
     Returns
@@ -139,28 +99,28 @@ def build(
     where = "shards.build"
     places = _devices(where, devices, n_replicas)
     n_shards = len(places) // n_replicas
-    first = places[0]
-    models: training.Models | None = None
-    kind: type = type(None)
+    validate.one_of(where, "scope", scope, ("shared", "independent"))
     if isinstance(index_params, str):
-        how = metrics.check(where, index_params)
+        how, kind = metrics.check(where, index_params), type(None)
         rows = arrays.Rows(where, "dataset", dataset)
         rows.check()
     else:
         kind = _kind(where, index_params)
-        first, rows, how = open_rows(where, index_params, dataset, places[0].device)
-        shape = None
-        if isinstance(index_params, ivf_pq.IndexParams):
-            shape = ivf_pq.code_shape(where, index_params, rows.dim)
-        models = training.train(first, rows, index_params, how, shape, progress=progress)
+        _, rows, how = open_rows(where, index_params, dataset, places[0].device)
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
-    cuts = np.linspace(0, rows.n_rows, n_shards + 1).astype(np.int64)
+    cuts = np.linspace(0, rows.n_rows, n_shards + 1).astype(np.int64).tolist()
+
+    def train(backend: Backend, part: arrays.Rows, quiet: bool) -> training.Models | None:
+        show = progress and not quiet
+        return _models(where, index_params, backend, part, how, centers, pq_centers, show)
+
+    shared = train(places[0], rows, quiet=False) if scope == "shared" else None
 
     def fill(place: int) -> Partition:
-        start, stop = int(cuts[place % n_shards]), int(cuts[place % n_shards + 1])
-        part, ids = rows.part(start, stop), np.arange(start, stop)
-        backend = places[place]
+        backend, s = places[place], place % n_shards
+        part, ids = rows.part(cuts[s], cuts[s + 1]), np.arange(cuts[s], cuts[s + 1])
+        models = shared if scope == "shared" else train(backend, part, quiet=place > 0)
         if models is None:
             return Partition(backend, brute_force.build_part(backend, part, how, ids))
         core = training.build_part(backend, models, part, ids, progress=progress and place == 0)
@@ -169,9 +129,32 @@ def build(
     with ThreadPoolExecutor(len(places)) as pool:
         futures = [pool.submit(fill, place) for place in range(len(places))]
         names = [f"partition {i % n_shards} on {place.device}" for i, place in enumerate(places)]
-        made = _gather(where, names, futures)
+        made = gather(where, names, futures)
     shards = tuple(tuple(made[s::n_shards]) for s in range(n_shards))
     return ShardedIndex(how, rows.dim, shards, kind)
+
+
+def _models(
+    where: str,
+    params: IvfIndexParams | str,
+    backend: Backend,
+    rows: arrays.Rows,
+    how: Metric,
+    centers: Any,
+    pq_centers: Any,
+    progress: bool,
+) -> training.Models | None:
+    """Given or trained quantisers; None for brute force, which has none."""
+    if isinstance(params, str):
+        return None
+    if isinstance(params, ivf_pq.IndexParams):
+        if centers is not None:
+            return ivf_pq.given_models(where, params, rows.dim, how, centers, pq_centers)
+        shape = ivf_pq.code_shape(where, params, rows.dim)
+        return training.train(backend, rows, params, how, shape, progress=progress)
+    if centers is not None:
+        return ivf_flat.given_models(where, cast("Any", params), rows.dim, how, centers)
+    return training.train(backend, rows, params, how, None, progress=progress)
 
 
 @annotate("shards.search")
@@ -246,25 +229,13 @@ def _search(
         for replica, start, stop in zip(idle_first, cuts[:-1], cuts[1:], strict=False):
             names.append(f"partition {s} on {replica.backend.device}")
             futures.append(replica.submit(x[start:stop], k, n_probes, limit))
-    answers = _gather("shards.search", names, futures)
+    answers = gather("shards.search", names, futures)
     parts = [answers[s * n_cuts : (s + 1) * n_cuts] for s in range(len(index.shards))]
     dists = np.stack([np.concatenate([found[0] for found in part]) for part in parts])
     ids = np.stack([np.concatenate([found[1] for found in part]) for part in parts])
     if len(parts) == 1:
         return dists[0], ids[0]
     return cpu.ops.merge_topk(dists, ids, k)
-
-
-def _gather(where: str, names: list[str], futures: "list[Future[Any]]") -> list[Any]:
-    """Every result; the first failure is raised with its name once all have ended."""
-    failures = [(name, future.exception()) for name, future in zip(names, futures, strict=True)]
-    for name, error in failures:
-        if isinstance(error, ValueError | TypeError):
-            raise error  # what the caller asked for, not the device
-        if error is not None:
-            got = f"{type(error).__name__}: {error}"
-            raise BackendError(message(where, name, "answer", got)) from error
-    return [future.result() for future in futures]
 
 
 def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:

@@ -27,6 +27,7 @@ LEVELS = [
     {"training"},
     {"index"},
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
+    {"partitions"},
     {"shards"},
     {"cli", "demo"},
 ]

@@ -14,6 +14,7 @@ from engines import needs_fibers
 
 from bench.data import clustered
 from gpuann import BackendError, brute_force, ivf_flat, ivf_pq, shards
+from gpuann.partitions import Partition
 
 ROWS, QUERIES = clustered(1200, 16, 60)
 KINDS = {
@@ -75,13 +76,13 @@ def test_replicas(kind, n_devices, n_replicas):
 def test_a_batch_is_cut_over_replicas_and_a_lone_query_goes_to_the_idle_one(monkeypatch):
     index = build("ivf_flat", ["cpu"] * 3, n_replicas=3)
     sizes = {}
-    submit = shards.Partition.submit
+    submit = Partition.submit
 
     def noted(partition, queries, *more):
         sizes[id(partition)] = len(queries)
         return submit(partition, queries, *more)
 
-    monkeypatch.setattr(shards.Partition, "submit", noted)
+    monkeypatch.setattr(Partition, "submit", noted)
     search("ivf_flat", index)
     assert sorted(sizes.values()) == [20, 20, 20]
     sizes.clear()
@@ -129,6 +130,32 @@ def test_searches_from_many_threads():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_given_quantisers(kind):
+    one = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cpu")
+    given = {"centers": one.centers}
+    if kind == "ivf_pq":
+        given["pq_centers"] = one.pq_centers
+    index = build(kind, ["cpu"] * 3, **given)
+    module = ivf_flat if kind == "ivf_flat" else ivf_pq
+    params = KINDS[kind][0]("sqeuclidean")
+    precomputed = module.build_precomputed(params, ROWS, *given.values(), device="cpu")
+    want = models.search(precomputed, QUERIES, 10, n_probes=4)
+    assert_same_knn(search(kind, index), want)
+
+
+def test_independent_models_cover_their_own_rows():
+    """Probing every list is exact whatever the models; few probes are not the single index."""
+    index = build("ivf_flat", ["cpu"] * 3, scope="independent")
+    every = shards.search(ivf_flat.SearchParams(n_probes=12), index, QUERIES, 10)
+    assert_same_knn(every, single("brute_force"))
+    centers = [replicas[0].part.coarse.centers for replicas in index.shards]
+    assert (centers[0] != centers[1]).any()
+    shared = build("ivf_flat", ["cpu"] * 3)
+    centers = [replicas[0].part.coarse.centers for replicas in shared.shards]
+    assert_same(centers[0], centers[1])
 
 
 @pytest.fixture
@@ -220,6 +247,7 @@ ERRORS = {
         "the number of devices must be a multiple of n_replicas=2, got 3",
     ),
     "no replicas": (lambda: build("ivf_flat", ["cpu"], n_replicas=0), ValueError, "at least 1"),
+    "scope": (lambda: build("ivf_flat", ["cpu"], scope="own"), ValueError, "scope must be one of"),
     "device": (lambda: build("ivf_flat", ["cpu", "tpu"]), ValueError, 'must be "cpu", "cuda"'),
     "metric": (lambda: shards.build("l2", ROWS, ["cpu"]), ValueError, "metric must be one of"),
     "params": (lambda: shards.build(3, ROWS, ["cpu"]), TypeError, "index_params must be"),
