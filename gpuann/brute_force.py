@@ -15,7 +15,7 @@ from gpuann.codecs import vectors
 from gpuann.codecs.flat import FlatCodec
 from gpuann.index import SearchShape
 from gpuann.index import search as run_search
-from gpuann.ivf import in_batches
+from gpuann.ivf import in_batches, without_direction
 from gpuann.metric import Metric
 from gpuann.params import LEAST_WORKSPACE, WORKSPACE_LIMIT
 
@@ -130,9 +130,10 @@ def scan(index: Index, queries: Any, k: int, workspace_limit: int) -> tuple[Any,
     """
     backend, how = index.backend, metrics.scan_metric(index.metric)
 
-    def one(x: Any, found: int) -> tuple[Any, Any]:
+    def one(x: Any, found: int, _: slice) -> tuple[Any, Any]:
         probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
-        return backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
+        near, ids = backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
+        return without_direction(index.metric, x, near), ids
 
     return in_batches(backend, index.metric, queries, k, len(index), 1, workspace_limit, one)
 

@@ -140,20 +140,60 @@ def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool,
         yield start, backend.put(chunk)
 
 
+class Probed(NamedTuple):
+    """The nearest lists of some queries."""
+
+    to_center: Array
+    """(n, n_probes) float32, scan distance of the query to the list's centre, to rounding."""
+    lists: Array
+    """(n, n_probes) int32, nearest first."""
+
+
+def probe(core: Core, queries: Array, n_probes: int, workspace_limit: int) -> Probed:
+    """The n_probes nearest lists of queries (n, dim), checked; where the queries are."""
+    n_lists = len(core.coarse.centers)
+
+    def scan(x: Array, found: int, _: slice) -> tuple[Array, Array]:
+        return _probe(core, x, found)
+
+    backend, how = core.backend, core.metric
+    n_probes = min(n_probes, n_lists)
+    found = in_batches(backend, how, queries, n_probes, n_lists, 1, workspace_limit, scan)
+    return Probed(found[0], found[1].astype(np.int32))
+
+
 def search(
-    core: Core, queries: Array, k: int, n_probes: int, workspace_limit: int
+    core: Core,
+    queries: Array,
+    k: int,
+    n_probes: int,
+    workspace_limit: int,
+    probed: Probed | None = None,
 ) -> tuple[Array, Array]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
-    (n, k) int64, where the queries are.
+    (n, k) int64, where the queries are. probed: their lists, if they are known.
     """
+    backend, how = core.backend, core.metric
     n_probes = min(n_probes, len(core.coarse.centers))
 
-    def scan(x: Array, found: int) -> tuple[Array, Array]:
-        return _scan(core, x, found, n_probes, workspace_limit)
+    def scan(x: Array, found: int, part: slice) -> tuple[Array, Array]:
+        if probed is None:
+            to_center, nearest = _probe(core, x, n_probes)
+            lists_of = Probed(to_center, nearest.astype(backend.xp.int32))
+        else:
+            lists_of = Probed(*(backend.put(a[part]) for a in probed))
+        near, names = _scan(core, x, found, lists_of, workspace_limit)
+        return without_direction(how, x, near), names
 
-    return in_batches(
-        core.backend, core.metric, queries, k, len(core.lists.ids), n_probes, workspace_limit, scan
-    )
+    n_rows = len(core.lists.ids)
+    return in_batches(backend, how, queries, k, n_rows, n_probes, workspace_limit, scan)
+
+
+def without_direction(how: Metric, x: Array, near: Array) -> Array:
+    """Scan distances (n, k) of queries x (n, dim): under cosine a zero query has no direction, it
+    counts as orthogonal to every row.
+    """
+    return near + ~x.any(axis=1, keepdims=True) if how == "cosine" else near
 
 
 def in_batches(
@@ -164,24 +204,20 @@ def in_batches(
     n_rows: int,
     n_probes: int,
     workspace_limit: int,
-    scan: Callable[[Array, int], tuple[Array, Array]],
+    scan: Callable[[Array, int, slice], tuple[Array, Array]],
 ) -> tuple[Array, Array]:
     """Run `scan` over batches of queries -> scan distances (n, k) float32, ids (n, k) int64.
 
-    k beyond n_rows is filled up with (+inf, -1). The results are where the queries are: nothing
-    here waits for a device unless they are on the host.
+    scan takes a batch (n, dim) float32, normalised under cosine, how many to find, and which of the
+    queries they are. k beyond n_rows is filled up with (+inf, -1). The results are where the
+    queries are: nothing here waits for a device unless they are on the host.
     """
     xp, found, dim = backend.xp, min(k, n_rows), queries.shape[1]
     held = plan.Held(backend.bytes_per_query, backend.bytes_per_result)
 
     def one(part: slice) -> tuple[Array, Array]:
         rows = xp.ascontiguousarray(backend.put(queries[part]))
-        x = vectors.as_float(xp, rows, how)
-        near, names = scan(x, found)
-        if how == "cosine":
-            # a zero query has no direction: it counts as orthogonal to every row
-            near = near + ~x.any(axis=1, keepdims=True)
-        return near, names
+        return scan(vectors.as_float(xp, rows, how), found, part)
 
     parts = list(plan.query_batches(len(queries), n_probes, dim, found, workspace_limit, held))
     if len(parts) == 1 and found == k:
@@ -196,21 +232,34 @@ def in_batches(
     return backend.get(dists), backend.get(ids)
 
 
-def _scan(core: Core, x: Array, k: int, n_probes: int, workspace_limit: int) -> tuple[Array, Array]:
+def _moved(core: Core, x: Array) -> Array:
+    """Queries x (n, dim) as the coarse quantiser and PQ see them -> (n, width)."""
+    moved = vectors.moved(x, core.coarse.shift)
+    return pad(core.backend.xp, moved, core.coarse.centers.shape[1])
+
+
+def _probe(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
+    """One batch -> distances to the nearest centres, to rounding, and their lists (n, n_probes)."""
+    coarse, xp = core.coarse, core.backend.xp
+    whole = xp.zeros((len(x), 1), xp.int32)
+    how = metric.scan_metric(core.metric)
+    return core.backend.ops.scan_lists(
+        _moved(core, x), None, coarse.payload, coarse.lists, whole, n_probes, how, rescore=False
+    )
+
+
+def _scan(
+    core: Core, x: Array, k: int, probed: Probed, workspace_limit: int
+) -> tuple[Array, Array]:
     """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""
     backend, ops = core.backend, core.backend.ops
     xp, how = backend.xp, metric.scan_metric(core.metric)
-    moved = vectors.moved(x, core.coarse.shift)
-    moved = pad(xp, moved, core.coarse.centers.shape[1])
-    whole = xp.zeros((len(x), 1), xp.int32)
-    to_center, probes = ops.scan_lists(
-        moved, None, core.coarse.payload, core.coarse.lists, whole, n_probes, how, rescore=False
-    )
-    probes = probes.astype(xp.int32)
+    to_center, probes = probed
     if isinstance(core.payload, FlatPayload):
         return ops.scan_lists(x, None, core.payload, core.lists, probes, k, how)
     # A(q, l) = |q|^2 - 2 q.c = |q - c|^2 - |c|^2, or -q.c: the norms of the centres are 0 there
     terms = to_center - core.coarse.lists.norms[probes]
+    moved = _moved(core, x)
     n_lists = len(core.coarse.centers)
     if plan.by_table(probes.size, n_lists, backend.lut_pairs_per_list):
         scaled = moved if how == "inner_product" else 2 * moved

@@ -1,9 +1,10 @@
-"""A partition: some rows on one device, searched by a thread and a stream of its own."""
+"""A partition: some rows on one device, searched by the device's thread and stream."""
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from gpuann import brute_force, ivf
 from gpuann.arrays import HostArray
@@ -11,15 +12,17 @@ from gpuann.backends import Backend
 from gpuann.errors import BackendError, message
 
 Found = tuple[HostArray, HostArray]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Partition:
-    """Some rows on one device, with the thread and the stream that search them."""
+    """Some rows on one device."""
 
     backend: Backend
     part: ivf.Core | brute_force.Index
-    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    thread: ThreadPoolExecutor
+    """That of its device: partitions of one device take turns."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: list[int] = field(default_factory=lambda: [0])
 
@@ -33,21 +36,35 @@ class Partition:
         """Queries that it has been given and not answered."""
         return self._waiting[0]
 
-    def submit(self, queries: HostArray, k: int, n_probes: int, limit: int) -> "Future[Found]":
-        """Search on the partition's own thread -> scan distances, ids (n, k), on the host."""
+    def submit(self, n_queries: int, work: Callable[[], T]) -> "Future[T]":
+        """Do some work for so many queries on the device's thread and stream."""
         with self._lock:
-            self._waiting[0] += len(queries)
-        return self._thread.submit(self._search, queries, k, n_probes, limit)
+            self._waiting[0] += n_queries
+        return self.thread.submit(self._run, n_queries, work)
 
-    def _search(self, queries: HostArray, k: int, n_probes: int, limit: int) -> Found:
+    def _run(self, n_queries: int, work: Callable[[], T]) -> T:
         try:
             with self.backend.active(), self._stream():
-                if isinstance(self.part, brute_force.Index):
-                    return brute_force.scan(self.part, queries, k, limit)
-                return ivf.search(self.part, queries, k, n_probes, limit)
+                return work()
         finally:
             with self._lock:
-                self._waiting[0] -= len(queries)
+                self._waiting[0] -= n_queries
+
+    def probe(self, queries: HostArray, n_probes: int, limit: int) -> "Future[ivf.Probed]":
+        """Nearest lists of queries (n, dim), on the host."""
+        core = cast("ivf.Core", self.part)
+        return self.submit(len(queries), lambda: ivf.probe(core, queries, n_probes, limit))
+
+    def search(
+        self, queries: HostArray, k: int, n_probes: int, limit: int, probed: ivf.Probed | None
+    ) -> "Future[Found]":
+        """Scan distances, ids (n, k) of queries (n, dim), on the host."""
+        part = self.part
+        if isinstance(part, brute_force.Index):
+            return self.submit(len(queries), lambda: brute_force.scan(part, queries, k, limit))
+        return self.submit(
+            len(queries), lambda: ivf.search(part, queries, k, n_probes, limit, probed)
+        )
 
     def _stream(self) -> Any:
         """The stream of the thread that searches, made at its first use."""

@@ -12,6 +12,7 @@ With n_replicas=R every partition is held R times, on as many devices: a batch i
 replicas, and a call that comes alone goes to the one with the least work.
 """
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, ivf_flat, ivf_pq, training, validate
+from gpuann import arrays, backends, brute_force, ivf, ivf_flat, ivf_pq, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
@@ -42,6 +43,8 @@ class ShardedIndex:
     """shards[s][r]: replica r of partition s."""
     searched_with: type
     """What `search` takes: IvfSearchParams' subclass of the kind, or NoneType for brute force."""
+    has_one_model: bool
+    """Whether the lists that a query probes are the same on every partition."""
 
     def __len__(self) -> int:
         return sum(len(replicas[0]) for replicas in self.shards)
@@ -116,22 +119,24 @@ def build(
         return _models(where, index_params, backend, part, how, centers, pq_centers, show)
 
     shared = train(places[0], rows, quiet=False) if scope == "shared" else None
+    threads = {place.device: ThreadPoolExecutor(1, place.device) for place in places}
 
     def fill(place: int) -> Partition:
         backend, s = places[place], place % n_shards
         part, ids = rows.part(cuts[s], cuts[s + 1]), np.arange(cuts[s], cuts[s + 1])
         models = shared if scope == "shared" else train(backend, part, quiet=place > 0)
         if models is None:
-            return Partition(backend, brute_force.build_part(backend, part, how, ids))
+            whole = brute_force.build_part(backend, part, how, ids)
+            return Partition(backend, whole, threads[backend.device])
         core = training.build_part(backend, models, part, ids, progress=progress and place == 0)
-        return Partition(backend, core)
+        return Partition(backend, core, threads[backend.device])
 
     with ThreadPoolExecutor(len(places)) as pool:
         futures = [pool.submit(fill, place) for place in range(len(places))]
         names = [f"partition {i % n_shards} on {place.device}" for i, place in enumerate(places)]
         made = gather(where, names, futures)
     shards = tuple(tuple(made[s::n_shards]) for s in range(n_shards))
-    return ShardedIndex(how, rows.dim, shards, kind)
+    return ShardedIndex(how, rows.dim, shards, kind, shared is not None)
 
 
 def _models(
@@ -219,16 +224,18 @@ def _search(
     cpu: Backend, index: ShardedIndex, x: HostArray, k: int, n_probes: int, limit: int
 ) -> Found:
     """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
-    n_replicas = len(index.shards[0])
-    n_cuts = min(n_replicas, max(1, len(x)))
-    cuts = np.linspace(0, len(x), n_cuts + 1).astype(np.int64).tolist()
+    probed = None
+    if index.has_one_model and len(index.shards) > 1:
+        probed = _probe(index, x, n_probes, limit)
+    n_cuts = min(len(index.shards[0]), max(1, len(x)))
     names: list[str] = []
     futures: list[Future[Found]] = []
     for s, replicas in enumerate(index.shards):
         idle_first = sorted(replicas, key=lambda replica: replica.busy)
-        for replica, start, stop in zip(idle_first, cuts[:-1], cuts[1:], strict=False):
+        for replica, part in zip(idle_first, _cuts(len(x), n_cuts), strict=False):
+            lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
             names.append(f"partition {s} on {replica.backend.device}")
-            futures.append(replica.submit(x[start:stop], k, n_probes, limit))
+            futures.append(replica.search(x[part], k, n_probes, limit, lists))
     answers = gather("shards.search", names, futures)
     parts = [answers[s * n_cuts : (s + 1) * n_cuts] for s in range(len(index.shards))]
     dists = np.stack([np.concatenate([found[0] for found in part]) for part in parts])
@@ -236,6 +243,27 @@ def _search(
     if len(parts) == 1:
         return dists[0], ids[0]
     return cpu.ops.merge_topk(dists, ids, k)
+
+
+def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.Probed:
+    """The lists of every query, found once: each device looks for some of the queries."""
+    by_device = {replica.backend.device: replica for shard in index.shards for replica in shard}
+    finders = list(by_device.values())
+    parts = _cuts(len(x), min(len(finders), max(1, len(x))))
+    used = finders[: len(parts)]
+    futures = [
+        finder.probe(x[part], n_probes, limit) for finder, part in zip(used, parts, strict=True)
+    ]
+    names = [f"the search for lists on {finder.backend.device}" for finder in used]
+    found = gather("shards.search", names, futures)
+    columns = zip(*found, strict=True)
+    return ivf.Probed(*(np.concatenate(column) for column in columns))
+
+
+def _cuts(n: int, n_parts: int) -> list[slice]:
+    """[0, n) in n_parts pieces of about equal size."""
+    ends = np.linspace(0, n, n_parts + 1).astype(np.int64).tolist()
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
 
 def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:

@@ -5,6 +5,7 @@ host wait for the device. `ArrayModule` has the listed names of CuPy and no othe
 that the installed CuPy has them all.
 """
 
+import threading
 import weakref
 
 import numpy as np
@@ -236,12 +237,15 @@ class Memory:
 
     def __init__(self):
         self._live = weakref.WeakSet()
+        self._lock = threading.Lock()  # several host threads may use one device
 
     def allocate(self, shape, dtype):
         made = Allocation(shape, dtype)
-        self._live.add(made)
+        with self._lock:
+            self._live.add(made)
         return made
 
     def live(self):
         """Allocations that arrays still refer to."""
-        return [a for a in self._live if a.n_bytes]
+        with self._lock:
+            return [a for a in self._live if a.n_bytes]

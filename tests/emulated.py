@@ -9,6 +9,7 @@ All host code of the CUDA backend runs unchanged on it; only `gpuann/cuda/device
 """
 
 import contextlib
+import threading
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ class EmulatedDevice:
         self._depth = 0
         self.fault = None  # raised by the next synchronize
         self._memory = Memory()
+        self._held = {}
 
     @property
     def id(self):
@@ -106,8 +108,10 @@ class EmulatedDevice:
 
     def scratch(self, name, shape, dtype):
         """Fresh and of the very size each time, so that the checker sees where it ends."""
-        self.borrowed[name] = self.empty(shape, dtype)
-        return self.borrowed[name]
+        made = self.empty(shape, dtype)
+        self.borrowed[name] = made  # of whichever thread came last
+        self._held[threading.get_ident(), name] = made  # as a workspace does
+        return made
 
     def empty(self, shape, dtype):
         memory = self._memory.allocate(shape, dtype)

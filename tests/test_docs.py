@@ -9,7 +9,7 @@ import pytest
 
 import gpuann
 from bench.report import tables
-from gpuann import brute_force, ivf_flat, ivf_pq, kmeans
+from gpuann import brute_force, ivf_flat, ivf_pq, kmeans, shards
 
 ROOT = Path(__file__).parents[1]
 PARAMS = [
@@ -32,6 +32,8 @@ FUNCTIONS = [
     kmeans.predict,
     kmeans.cluster_cost,
     gpuann.refine,
+    shards.build,
+    shards.search,
 ]
 
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from compare import recall
+from compare import assert_same_knn, recall
 
 from bench.data import textbook
-from gpuann import brute_force, ivf_flat, kmeans
+from gpuann import brute_force, ivf_flat, kmeans, shards
 
 # what the textbook's own run gave
 CURVE = {1: 0.340, 2: 0.557, 4: 0.838, 8: 0.987, 16: 1.000}
@@ -25,6 +25,11 @@ def test_rows_scanned_and_recall_curve():
         assert abs(recall(found, truth) - want) <= 0.01, n_probes
         if n_probes == 8:
             assert 0.984 <= recall(found, truth) <= 0.988
+
+    split = shards.build(ivf_flat.IndexParams(n_lists=256), rows, ["cpu"] * 4, centers=centers)
+    probe = ivf_flat.SearchParams(n_probes=8)
+    want = ivf_flat.search(probe, index, queries, 10)
+    assert_same_knn(shards.search(probe, split, queries, 10), want)
 
     nearest = brute_force.search(brute_force.build(centers), queries, 8)[1]
     scanned = index.list_sizes[nearest].sum(axis=1).mean()

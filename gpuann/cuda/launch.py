@@ -75,11 +75,13 @@ class Arguments(NamedTuple):
     device: Device
     source: Source
     packed: Any
+    held: Any
+    """The arrays, which must live until the last launch is on the stream."""
 
 
 def arguments(device: Device, source: Source, **values: Any) -> Arguments:
     """Every member of the kernel's argument struct, by name; types and layout are checked."""
-    return Arguments(device, source, pack(source, device.address, values))
+    return Arguments(device, source, pack(source, device.address, values), values)
 
 
 def launch(to: Arguments, entry: str, grid: tuple[int, ...], shared: int = 0) -> None:
