@@ -78,8 +78,12 @@ _streams = threading.local()
 
 
 def gather(where: str, names: list[str], futures: "list[Future[Any]]") -> list[Any]:
-    """Every result; the first failure is raised with its name once all have ended."""
+    """Every result; the first failure is raised with its name once all have ended, and what the
+    others made is let go of.
+    """
     failures = [(name, future.exception()) for name, future in zip(names, futures, strict=True)]
+    if any(error is not None for _, error in failures):
+        futures.clear()
     for name, error in failures:
         if isinstance(error, ValueError | TypeError):
             raise error  # what the caller asked for, not the device

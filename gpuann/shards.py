@@ -79,9 +79,8 @@ def build(
     dataset : array (n_rows, dim), as the builds of those take it
     devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
     n_replicas : int, default 1
-        Devices that hold each partition; len(devices) for copies of the whole index. Neighbours in
-        `devices` hold different partitions, so replicas are on different machines' devices if such
-        are listed in turn.
+        Devices that hold each partition; len(devices) for copies of the whole index. With S
+        partitions, devices[i] holds partition i % S.
     scope : {"shared", "independent"}, default "shared"
         One model for all partitions, or one each, trained on its rows, with n_lists of its own. The
         price of independence is that neighbours are found where each partition probes, so the

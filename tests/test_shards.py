@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import weakref
 
 import emulated
 import models
@@ -232,9 +233,18 @@ def test_out_of_memory_while_building_names_the_device(monkeypatch):
             raise MemoryError("no room")
         return part(backend, rows, how, ids)
 
+    kept = []
+    made = shards.Partition
+
+    def noted(*args):
+        kept.append(weakref.ref(args[1]))
+        return made(*args)
+
     monkeypatch.setattr(brute_force, "build_part", full)
+    monkeypatch.setattr(shards, "Partition", noted)
     with pytest.raises(BackendError, match=r"shards.build: partition 1 on cpu .* MemoryError"):
         build("brute_force", ["cpu", "cpu"])
+    assert [ref() for ref in kept] == [None], "the other partition is let go of"
 
 
 ERRORS = {
