@@ -124,15 +124,21 @@ def search(
     return run_search(where, shape, queries, k, neighbors, distances, run)
 
 
-def scan(index: Index, queries: Any, k: int, workspace_limit: int) -> tuple[Any, Any]:
+def scan(
+    index: Index, queries: Any, k: int, workspace_limit: int, farthest: Any = None
+) -> tuple[Any, Any]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
-    (n, k) int64, where the queries are.
+    (n, k) int64, where the queries are. farthest (n,) float32: scan distances beyond which rows do
+    not matter.
     """
     backend, how = index.backend, metrics.scan_metric(index.metric)
 
-    def one(x: Any, found: int, _: slice) -> tuple[Any, Any]:
+    def one(x: Any, found: int, part: slice) -> tuple[Any, Any]:
+        within = None if farthest is None else backend.put(farthest[part])
         probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
-        near, ids = backend.ops.scan_lists(x, None, index.payload, index.lists, probes, found, how)
+        near, ids = backend.ops.scan_lists(
+            x, None, index.payload, index.lists, probes, found, how, limit=within
+        )
         return without_direction(index.metric, x, near), ids
 
     return in_batches(backend, index.metric, queries, k, len(index), 1, workspace_limit, one)

@@ -169,9 +169,11 @@ def search(
     n_probes: int,
     workspace_limit: int,
     probed: Probed | None = None,
+    farthest: Array | None = None,
 ) -> tuple[Array, Array]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
-    (n, k) int64, where the queries are. probed: their lists, if they are known.
+    (n, k) int64, where the queries are. probed: their lists, if they are known; farthest (n,)
+    float32: scan distances beyond which rows do not matter.
     """
     backend, how = core.backend, core.metric
     n_probes = min(n_probes, len(core.coarse.centers))
@@ -182,7 +184,8 @@ def search(
             lists_of = Probed(to_center, nearest.astype(backend.xp.int32))
         else:
             lists_of = Probed(*(backend.put(a[part]) for a in probed))
-        near, names = _scan(core, x, found, lists_of, workspace_limit)
+        within = None if farthest is None else backend.put(farthest[part])
+        near, names = _scan(core, x, found, lists_of, workspace_limit, within)
         return without_direction(how, x, near), names
 
     n_rows = len(core.lists.ids)
@@ -249,14 +252,14 @@ def _probe(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
 
 
 def _scan(
-    core: Core, x: Array, k: int, probed: Probed, workspace_limit: int
+    core: Core, x: Array, k: int, probed: Probed, workspace_limit: int, within: Array | None
 ) -> tuple[Array, Array]:
     """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""
     backend, ops = core.backend, core.backend.ops
     xp, how = backend.xp, metric.scan_metric(core.metric)
     to_center, probes = probed
     if isinstance(core.payload, FlatPayload):
-        return ops.scan_lists(x, None, core.payload, core.lists, probes, k, how)
+        return ops.scan_lists(x, None, core.payload, core.lists, probes, k, how, limit=within)
     # A(q, l) = |q|^2 - 2 q.c = |q - c|^2 - |c|^2, or -q.c: the norms of the centres are 0 there
     terms = to_center - core.coarse.lists.norms[probes]
     moved = _moved(core, x)
@@ -267,8 +270,9 @@ def _scan(
         for part in plan.table_batches(len(x), books.shape[0] * books.shape[1], workspace_limit):
             lut = ops.build_lut(scaled[part], books)
             q, a, p = moved[part], terms[part], probes[part]
-            found.append(ops.scan_lut(lut, q, a, core.payload, core.lists, p, k, how))
+            rest = core.payload, core.lists, p, k, how, None
+            found.append(ops.scan_lut(lut, q, a, *rest, None if within is None else within[part]))
         if len(found) == 1:
             return found[0]
         return xp.concatenate([f[0] for f in found]), xp.concatenate([f[1] for f in found])
-    return ops.scan_lists(moved, terms, core.payload, core.lists, probes, k, how)
+    return ops.scan_lists(moved, terms, core.payload, core.lists, probes, k, how, limit=within)

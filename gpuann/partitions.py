@@ -1,10 +1,13 @@
 """A partition: some rows on one device, searched by the device's thread and stream."""
 
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
+
+import numpy as np
 
 from gpuann import brute_force, ivf
 from gpuann.arrays import HostArray
@@ -36,35 +39,48 @@ class Partition:
         """Queries that it has been given and not answered."""
         return self._waiting[0]
 
-    def submit(self, n_queries: int, work: Callable[[], T]) -> "Future[T]":
-        """Do some work for so many queries on the device's thread and stream."""
+    def submit(
+        self, n_queries: int, work: Callable[[], T], beside: Sequence["Partition"] = ()
+    ) -> "Future[T]":
+        """Do some work for so many queries on the device's thread and stream; partitions `beside`
+        are busy with it too.
+        """
+        for partition in (self, *beside):
+            partition.count(n_queries)
+
+        def run() -> T:
+            try:
+                with self.backend.active(), self._stream():
+                    return work()
+            finally:
+                for partition in (self, *beside):
+                    partition.count(-n_queries)
+
+        return self.thread.submit(run)
+
+    def count(self, n_queries: int) -> None:
+        """So many more queries wait for it."""
         with self._lock:
             self._waiting[0] += n_queries
-        return self.thread.submit(self._run, n_queries, work)
-
-    def _run(self, n_queries: int, work: Callable[[], T]) -> T:
-        try:
-            with self.backend.active(), self._stream():
-                return work()
-        finally:
-            with self._lock:
-                self._waiting[0] -= n_queries
 
     def probe(self, queries: HostArray, n_probes: int, limit: int) -> "Future[ivf.Probed]":
         """Nearest lists of queries (n, dim), on the host."""
         core = cast("ivf.Core", self.part)
         return self.submit(len(queries), lambda: ivf.probe(core, queries, n_probes, limit))
 
-    def search(
-        self, queries: HostArray, k: int, n_probes: int, limit: int, probed: ivf.Probed | None
-    ) -> "Future[Found]":
-        """Scan distances, ids (n, k) of queries (n, dim), on the host."""
-        part = self.part
-        if isinstance(part, brute_force.Index):
-            return self.submit(len(queries), lambda: brute_force.scan(part, queries, k, limit))
-        return self.submit(
-            len(queries), lambda: ivf.search(part, queries, k, n_probes, limit, probed)
-        )
+    def scan(
+        self,
+        queries: HostArray,
+        k: int,
+        n_probes: int,
+        limit: int,
+        probed: ivf.Probed | None,
+        farthest: HostArray | None,
+    ) -> Found:
+        """Scan distances, ids (n, k) of queries (n, dim), on the host; on the device's thread."""
+        if isinstance(self.part, brute_force.Index):
+            return brute_force.scan(self.part, queries, k, limit, farthest)
+        return ivf.search(self.part, queries, k, n_probes, limit, probed, farthest)
 
     def _stream(self) -> Any:
         """The stream of the thread that searches, made at its first use."""
@@ -75,6 +91,34 @@ class Partition:
 
 
 _streams = threading.local()
+
+
+def scan_in_turn(
+    cpu: Backend,
+    partitions: list[Partition],
+    queries: HostArray,
+    k: int,
+    n_probes: int,
+    limit: int,
+    probed: ivf.Probed | None,
+) -> "Future[Found]":
+    """The k best of several partitions of one device, one after the other: a row matters to the
+    next only if it is no farther than the k-th so far.
+    """
+
+    def work() -> Found:
+        best: Found | None = None
+        for partition in partitions:
+            farthest = None if best is None else np.ascontiguousarray(best[0][:, -1])
+            found = partition.scan(queries, k, n_probes, limit, probed, farthest)
+            if best is None:
+                best = found
+            else:
+                both = np.stack([best[0], found[0]]), np.stack([best[1], found[1]])
+                best = cpu.ops.merge_topk(*both, k)
+        return cast("Found", best)
+
+    return partitions[0].submit(len(queries), work, beside=partitions[1:])
 
 
 def gather(where: str, names: list[str], futures: "list[Future[Any]]") -> list[Any]:
@@ -91,3 +135,19 @@ def gather(where: str, names: list[str], futures: "list[Future[Any]]") -> list[A
             got = f"{type(error).__name__}: {error}"
             raise BackendError(message(where, name, "answer", got)) from error
     return [future.result() for future in futures]
+
+
+def merged(cpu: Backend, cuts: list[int], answers: list[Found], n_cuts: int, k: int) -> Found:
+    """Answers to the cuts of a batch -> the batch' own, several for one cut merged."""
+    found = []
+    for cut in range(n_cuts):
+        some = [answer for at, answer in zip(cuts, answers, strict=True) if at == cut]
+        dists, ids = np.stack([one[0] for one in some]), np.stack([one[1] for one in some])
+        found.append(cpu.ops.merge_topk(dists, ids, k) if len(some) > 1 else some[0])
+    return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
+
+
+def cut_evenly(n: int, n_parts: int) -> list[slice]:
+    """[0, n) in n_parts pieces of about equal size."""
+    ends = np.linspace(0, n, n_parts + 1).astype(np.int64).tolist()
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]

@@ -12,9 +12,8 @@ With n_replicas=R every partition is held R times, on as many devices: a batch i
 replicas, and a call that comes alone goes to the one with the least work.
 """
 
-import itertools
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,7 +29,7 @@ from gpuann.index import SearchShape, open_rows
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-from gpuann.partitions import Found, Partition, gather
+from gpuann.partitions import Found, Partition, cut_evenly, gather, merged, scan_in_turn
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -226,29 +225,29 @@ def _search(
     probed = None
     if index.has_one_model and len(index.shards) > 1:
         probed = _probe(index, x, n_probes, limit)
-    n_cuts = min(len(index.shards[0]), max(1, len(x)))
-    names: list[str] = []
-    futures: list[Future[Found]] = []
+    parts = cut_evenly(len(x), min(len(index.shards[0]), max(1, len(x))))
+    # partitions of one device take turns with the same queries, so each helps the next
+    work: dict[tuple[int, str], list[tuple[int, Partition]]] = {}
     for s, replicas in enumerate(index.shards):
         idle_first = sorted(replicas, key=lambda replica: replica.busy)
-        for replica, part in zip(idle_first, _cuts(len(x), n_cuts), strict=False):
-            lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
-            names.append(f"partition {s} on {replica.backend.device}")
-            futures.append(replica.search(x[part], k, n_probes, limit, lists))
+        for cut, replica in zip(range(len(parts)), idle_first, strict=False):
+            work.setdefault((cut, replica.backend.device), []).append((s, replica))
+    names, futures = [], []
+    for (cut, device), some in work.items():
+        part = parts[cut]
+        lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
+        names.append(f"partition {', '.join(str(s) for s, _ in some)} on {device}")
+        turns = [replica for _, replica in some]
+        futures.append(scan_in_turn(cpu, turns, x[part], k, n_probes, limit, lists))
     answers = gather("shards.search", names, futures)
-    parts = [answers[s * n_cuts : (s + 1) * n_cuts] for s in range(len(index.shards))]
-    dists = np.stack([np.concatenate([found[0] for found in part]) for part in parts])
-    ids = np.stack([np.concatenate([found[1] for found in part]) for part in parts])
-    if len(parts) == 1:
-        return dists[0], ids[0]
-    return cpu.ops.merge_topk(dists, ids, k)
+    return merged(cpu, [cut for cut, _ in work], answers, len(parts), k)
 
 
 def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.Probed:
     """The lists of every query, found once: each device looks for some of the queries."""
     by_device = {replica.backend.device: replica for shard in index.shards for replica in shard}
     finders = list(by_device.values())
-    parts = _cuts(len(x), min(len(finders), max(1, len(x))))
+    parts = cut_evenly(len(x), min(len(finders), max(1, len(x))))
     used = finders[: len(parts)]
     futures = [
         finder.probe(x[part], n_probes, limit) for finder, part in zip(used, parts, strict=True)
@@ -257,12 +256,6 @@ def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.
     found = gather("shards.search", names, futures)
     columns = zip(*found, strict=True)
     return ivf.Probed(*(np.concatenate(column) for column in columns))
-
-
-def _cuts(n: int, n_parts: int) -> list[slice]:
-    """[0, n) in n_parts pieces of about equal size."""
-    ends = np.linspace(0, n, n_parts + 1).astype(np.int64).tolist()
-    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]
 
 
 def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:

@@ -77,13 +77,13 @@ def test_replicas(kind, n_devices, n_replicas):
 def test_a_batch_is_cut_over_replicas_and_a_lone_query_goes_to_the_idle_one(monkeypatch):
     index = build("ivf_flat", ["cpu"] * 3, n_replicas=3)
     sizes = {}
-    search_one = Partition.search
+    scan = Partition.scan
 
     def noted(partition, queries, *more):
         sizes[id(partition)] = len(queries)
-        return search_one(partition, queries, *more)
+        return scan(partition, queries, *more)
 
-    monkeypatch.setattr(Partition, "search", noted)
+    monkeypatch.setattr(Partition, "scan", noted)
     search("ivf_flat", index)
     assert sorted(sizes.values()) == [20, 20, 20]
     sizes.clear()
@@ -92,6 +92,27 @@ def test_a_batch_is_cut_over_replicas_and_a_lone_query_goes_to_the_idle_one(monk
     search("ivf_flat", index, QUERIES[:1])
     assert list(sizes) == [id(index.shards[0][2])]
     assert [replica.busy for replica in index.shards[0]] == [5, 5, 0], "given back when answered"
+
+
+@pytest.mark.parametrize("metric", models.METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_partitions_of_a_device_bound_the_next(monkeypatch, kind, metric):
+    """The second is told how far the k-th of the first is; zero queries and ties included."""
+    told = []
+    scan = Partition.scan
+
+    def noted(partition, *arguments):
+        told.append(arguments[-1])
+        return scan(partition, *arguments)
+
+    monkeypatch.setattr(Partition, "scan", noted)
+    queries = np.concatenate([QUERIES[:20], np.zeros((1, 16), np.float32)])
+    index = build(kind, ["cpu"] * 2, metric=metric)
+    got = search(kind, index, queries, 4)
+    assert_same_knn(got, single(kind, metric=metric, queries=queries, k=4))
+    assert told[0] is None
+    assert told[1].shape == (21,)
+    assert np.isfinite(told[1]).any()
 
 
 def test_chunks_of_rows_and_of_queries():

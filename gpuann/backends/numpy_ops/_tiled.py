@@ -36,7 +36,10 @@ class _Item(NamedTuple):
 
 def scan_tiled(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
     """Both passes and the selection -> dists (Q, k) float32, ids (Q, k) int64."""
-    bound = _first_bound(batch, wanted.k)
+    if wanted.limit is not None and np.isfinite(wanted.limit).all():
+        bound = wanted.limit  # a bound is known: no rows have to be looked at for one
+    else:
+        bound = _first_bound(batch, wanted.k)
     collector = Collector(scorer, wanted)
     for items in _epochs(batch):
         if wanted.limit is not None:
