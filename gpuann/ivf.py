@@ -128,9 +128,9 @@ def fill(
         position = layout.position[part]
         norms[position], reach = codec.encode(backend, payload, x, labels[part], position)
         xp.maximum.at(radius, labels[part], reach)
-    backend.synchronize()  # the index may be searched on another stream
     names = layout.ids if ids is None else backend.put(ids)[layout.ids]
     stored = Lists(layout.offsets, names, norms, radius)
+    backend.synchronize()  # last: the index may be searched on another stream
     return Core(backend, how, rows.dim, coarse, payload, stored)
 
 

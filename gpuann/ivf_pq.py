@@ -162,7 +162,7 @@ def given_models(
     """Centres (n_lists, dim) and codebooks (pq_dim, 256, pq_len) float32 that a caller brings,
     checked.
     """
-    pq_dim, pq_len = code_shape(where, params, dim)
+    pq_dim, pq_len, _ = code_shape(where, params, dim)
     given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
     codebooks = arrays.as_host(where, "pq_centers", pq_centers)
     if codebooks.shape != (pq_dim, pq.PQ_BOOK_SIZE, pq_len):
@@ -218,9 +218,9 @@ def search(
     return search_ivf(where, search_params, index, queries, k, neighbors, distances)
 
 
-def code_shape(where: str, params: IndexParams, dim: int) -> tuple[int, int]:
-    """pq_dim and pq_len for rows of `dim` components."""
+def code_shape(where: str, params: IndexParams, dim: int) -> training.CodeShape:
+    """For rows of `dim` components."""
     pq_dim = params.pq_dim or pq.default_pq_dim(dim)
     if pq_dim > dim:
         raise bad_value(where, "pq_dim", f"be at most dim, {dim}", pq_dim)
-    return pq_dim, -(-dim // pq_dim)
+    return training.CodeShape(pq_dim, -(-dim // pq_dim), params.max_train_points_per_pq_code)

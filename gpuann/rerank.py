@@ -13,6 +13,7 @@ from gpuann.backends.seam import Array
 from gpuann.codecs import vectors
 from gpuann.errors import bad_type, bad_value
 from gpuann.index import query_rows
+from gpuann.ivf import without_direction
 
 _FLOATS_AT_ONCE = 1 << 25  # of candidates' rows: 128 MiB
 
@@ -135,9 +136,7 @@ def _refined(
     q = vectors.as_float(xp, xp.ascontiguousarray(queries), how)
     rows, scan = xp.ascontiguousarray(rows), metrics.scan_metric(how)
     near, ids = backend.ops.refine(q, rows, candidates, names, k, scan, scale)
-    if how == "cosine":
-        near = near + ~q.any(axis=1, keepdims=True)
-    return near, ids
+    return without_direction(how, q, near), ids
 
 
 def _candidates(where: str, backend: Backend, given: Any, n_queries: int, rows: Array) -> Array:

@@ -110,7 +110,7 @@ def build(
         _, rows, how = open_rows(where, index_params, dataset, places[0].device)
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
-    cuts = np.linspace(0, rows.n_rows, n_shards + 1).astype(np.int64).tolist()
+    parts = cut_evenly(rows.n_rows, n_shards)
 
     def train(backend: Backend, part: arrays.Rows, quiet: bool) -> training.Models | None:
         show = progress and not quiet
@@ -120,8 +120,8 @@ def build(
     threads = {place.device: ThreadPoolExecutor(1, place.device) for place in places}
 
     def fill(place: int) -> Partition:
-        backend, s = places[place], place % n_shards
-        part, ids = rows.part(cuts[s], cuts[s + 1]), np.arange(cuts[s], cuts[s + 1])
+        backend, cut = places[place], parts[place % n_shards]
+        part, ids = rows.part(cut.start, cut.stop), np.arange(cut.start, cut.stop)
         models = shared if scope == "shared" else train(backend, part, quiet=place > 0)
         if models is None:
             whole = brute_force.build_part(backend, part, how, ids)
@@ -209,10 +209,10 @@ def search(
     there = _holder(index, queries)
     if there is None:
         return run_search(where, shape, queries, k, neighbors, distances, run)
-    found = run_search(where, shape, queries, k, None, None, run)
-    wanted = found[0].shape
+    wanted = *queries.shape[:1], validate.n_results(where, k)
     arrays.check_output(where, "distances", distances, wanted, np.float32, on_device=True)
     arrays.check_output(where, "neighbors", neighbors, wanted, np.int64, on_device=True)
+    found = run_search(where, shape, queries, k, None, None, run)
     with there.active():
         dists, ids = there.put(found[0]), there.put(found[1])
         return arrays.output(distances, dists), arrays.output(neighbors, ids)

@@ -7,7 +7,7 @@ and a pair the same distance whichever part the row is in.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -35,18 +35,25 @@ class Models:
     """(pq_dim, pq_book_size, pq_len) float32, or None where rows are stored whole."""
 
 
+class CodeShape(NamedTuple):
+    """How rows are cut for codebooks, and what those learn from."""
+
+    pq_dim: int
+    pq_len: int
+    """Components of a subspace: pq_dim * pq_len is dim, rounded up."""
+    max_train_points_per_pq_code: int
+
+
 def train(
     backend: Backend,
     rows: arrays.Rows,
     params: IvfIndexParams,
     how: Metric,
-    code_shape: tuple[int, int] | None,
+    code_shape: CodeShape | None,
     *,
     progress: bool,
 ) -> Models:
-    """Learn the centres from a sample, and the codebooks of its residuals for a code_shape of
-    (pq_dim, pq_len).
-    """
+    """Learn the centres from a sample, and with a code_shape the codebooks of its residuals."""
     most = params.n_lists * params.max_train_points_per_cluster
     fraction = params.kmeans_trainset_fraction
     sample = ivf.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
@@ -57,9 +64,9 @@ def train(
         )
         if code_shape is None:
             return Models(how, rows.dim, backend.get(centers), sample.shift, None)
-        pq_dim, pq_len = code_shape
+        pq_dim, pq_len, points_per_code = code_shape
         centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
-        most = getattr(params, "max_train_points_per_pq_code") * pq.PQ_BOOK_SIZE  # noqa: B009
+        most = points_per_code * pq.PQ_BOOK_SIZE
         residuals = _residuals(backend, most, sample, centers)
         books = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
         return Models(how, rows.dim, backend.get(centers), sample.shift, backend.get(books))

@@ -11,6 +11,7 @@ from gpuann.backends import seam
 from gpuann.backends.cuda_ops import _sizes
 from gpuann.cuda import device as cuda_device
 from gpuann.cuda import source, variants
+from gpuann.cuda.launch import Limits
 
 OPERATIONS = source.operations()
 CONTRACT = ["in", "out", "defines", "grid", "shared", "budget", "cost", "source"]
@@ -101,6 +102,9 @@ def test_sizes_agree_between_launchers_and_kernels():
     assert constants(variants.plain("group").text)["DIGITS"] == 1 << _sizes.DIGIT_BITS
     entry = np.dtype(np.int64).itemsize + np.dtype(np.uint32).itemsize
     assert 2 * entry == _sizes.BYTES_PER_PLACE
+    for shared in (0, 1):  # what a device says it can select, by the same measure
+        limits = Limits(90, 1, 64 * _sizes.BYTES_PER_PLACE - shared)
+        assert limits.most_results() == 64 >> shared
     assert all(variant.block == _sizes.BLOCK for variant in variants.table())
 
 

@@ -15,6 +15,7 @@ from engines import needs_fibers
 
 from bench.data import clustered
 from gpuann import BackendError, brute_force, ivf_flat, ivf_pq, shards
+from gpuann.backends import Backend
 from gpuann.partitions import Partition
 
 ROWS, QUERIES = clustered(1200, 16, 60)
@@ -224,6 +225,28 @@ def test_device_queries_and_outputs(pair):
     assert_same(ids.host, want[1])
     with pytest.raises(TypeError, match="neighbors must be a device array"):
         search("ivf_pq", index, queries, neighbors=np.empty((60, 10), np.int64))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="must have shape"):
+        patch.setattr(shards, "_search", lambda *_: pytest.fail("searched before it was checked"))
+        search("ivf_pq", index, queries, neighbors=pair[0].empty((60, 9), np.int64))
+
+
+@needs_fibers
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_is_finished_when_it_is_returned(pair, kind, monkeypatch):
+    """It may be searched on another stream: the wait is the last thing that a build does."""
+    steps = []
+
+    def note(owner, name, step):
+        plain = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args: steps.append(step) or plain(*args))
+
+    note(Backend, "put", "work")
+    note(Backend, "synchronize", "wait")
+    note(DeviceArray, "__getitem__", "work")
+    index = build(kind, ["cuda:0"])
+    assert "work" in steps
+    assert steps[-1] == "wait"
+    assert len(index) == len(ROWS)
 
 
 @needs_fibers

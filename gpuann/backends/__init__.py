@@ -5,7 +5,7 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -57,7 +57,7 @@ class Backend:
 
     def get(self, array: Array) -> npt.NDArray[Any]:
         """Array on the device -> host array; waits for it."""
-        return array if self.cuda is None else array.get()  # type: ignore[attr-defined]
+        return array if self.cuda is None else cast("Any", array).get()
 
     def active(self) -> AbstractContextManager[Any]:
         """While it lasts, arrays are made on this device."""
