@@ -9,6 +9,7 @@ from gpuann.arrays import HostArray
 from gpuann.index import IvfIndex, open_rows, search_ivf
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams
+from gpuann.trained import TrainedModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +87,10 @@ def build_precomputed(
 
 def given_models(
     where: str, params: IndexParams, dim: int, how: Metric, centers: Any
-) -> training.Models:
+) -> TrainedModels:
     """Centres (n_lists, dim) float32 that a caller brings, checked."""
     given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
-    return training.Models(how, dim, given, shift, None)
+    return TrainedModels(how, dim, given, shift, None)
 
 
 @annotate("ivf_flat.search")

@@ -14,6 +14,7 @@ from gpuann.errors import bad_type, bad_value
 from gpuann.index import IvfIndex, open_rows, search_ivf
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
+from gpuann.trained import TrainedModels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +159,7 @@ def build_precomputed(
 
 def given_models(
     where: str, params: IndexParams, dim: int, how: Metric, centers: Any, pq_centers: Any
-) -> training.Models:
+) -> TrainedModels:
     """Centres (n_lists, dim) and codebooks (pq_dim, 256, pq_len) float32 that a caller brings,
     checked.
     """
@@ -172,7 +173,7 @@ def given_models(
         raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
     validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
     padded = pq.pad(np, given, pq_dim * pq_len)
-    return training.Models(how, dim, padded, shift, np.ascontiguousarray(codebooks))
+    return TrainedModels(how, dim, padded, shift, np.ascontiguousarray(codebooks))
 
 
 @annotate("ivf_pq.search")

@@ -15,11 +15,11 @@ replicas, and a call that comes alone goes to the one with the least work.
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, ivf, ivf_flat, ivf_pq, training, validate
+from gpuann import arrays, backends, brute_force, ivf, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
@@ -30,6 +30,7 @@ from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
 from gpuann.partitions import Found, Partition, cut_evenly, gather, merged, scan_in_turn
+from gpuann.trained import TrainedModels
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,13 +107,13 @@ def build(
         rows = arrays.Rows(where, "dataset", dataset)
         rows.check()
     else:
-        kind = _kind(where, index_params)
+        kind = kinds.searched_with(where, index_params)
         _, rows, how = open_rows(where, index_params, dataset, places[0].device)
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
     parts = cut_evenly(rows.n_rows, n_shards)
 
-    def train(backend: Backend, part: arrays.Rows, quiet: bool) -> training.Models | None:
+    def train(backend: Backend, part: arrays.Rows, quiet: bool) -> TrainedModels | None:
         show = progress and not quiet
         return _models(where, index_params, backend, part, how, centers, pq_centers, show)
 
@@ -146,18 +147,14 @@ def _models(
     centers: Any,
     pq_centers: Any,
     progress: bool,
-) -> training.Models | None:
+) -> TrainedModels | None:
     """Given or trained quantisers; None for brute force, which has none."""
     if isinstance(params, str):
         return None
-    if isinstance(params, ivf_pq.IndexParams):
-        if centers is not None:
-            return ivf_pq.given_models(where, params, rows.dim, how, centers, pq_centers)
-        shape = ivf_pq.code_shape(where, params, rows.dim)
-        return training.train(backend, rows, params, how, shape, progress=progress)
     if centers is not None:
-        return ivf_flat.given_models(where, cast("Any", params), rows.dim, how, centers)
-    return training.train(backend, rows, params, how, None, progress=progress)
+        return kinds.given_models(where, params, rows.dim, how, centers, pq_centers)
+    shape = kinds.code_shape(where, params, rows.dim)
+    return training.train(backend, rows, params, how, shape, progress=progress)
 
 
 @annotate("shards.search")
@@ -266,14 +263,6 @@ def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backen
         rule = f"be a multiple of n_replicas={n_replicas}"
         raise bad_value(where, "the number of devices", rule, len(devices))
     return [backends.choose(where, device) for device in devices]
-
-
-def _kind(where: str, params: Any) -> type:
-    for module in (ivf_flat, ivf_pq):
-        if isinstance(params, module.IndexParams):
-            return module.SearchParams
-    validate.instance(where, "index_params", params, IvfIndexParams)
-    raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
 
 
 def _holder(index: ShardedIndex, queries: Any) -> Backend | None:

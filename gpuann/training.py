@@ -1,12 +1,11 @@
 """Training and encoding apart: what is learnt once, and rows encoded with it, on any device.
 
-    rows -> sample -> Models (host arrays) -> an index part of any rows, on any device
+    rows -> sample -> TrainedModels (host arrays) -> an index part of any rows, on any device
 
 Parts of one model can be searched apart and merged: a row has the same code, a query the same lists
 and a pair the same distance whichever part the row is in.
 """
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,20 +18,7 @@ from gpuann.codecs.flat import FlatCodec
 from gpuann.errors import bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
-
-
-@dataclass(frozen=True, eq=False)
-class Models:
-    """Trained quantisers, on the host: immutable."""
-
-    metric: Metric
-    dim: int
-    centers: HostArray
-    """(n_lists, width) float32, shifted; zero-padded to pq_dim * pq_len for PQ."""
-    shift: HostArray | None
-    """(dim,) float32 or None, see `codecs.vectors.choose_shift`."""
-    codebooks: HostArray | None
-    """(pq_dim, pq_book_size, pq_len) float32, or None where rows are stored whole."""
+from gpuann.trained import TrainedModels
 
 
 class CodeShape(NamedTuple):
@@ -52,31 +38,57 @@ def train(
     code_shape: CodeShape | None,
     *,
     progress: bool,
-) -> Models:
+) -> TrainedModels:
     """Learn the centres from a sample, and with a code_shape the codebooks of its residuals."""
     most = params.n_lists * params.max_train_points_per_cluster
     fraction = params.kmeans_trainset_fraction
     sample = ivf.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
+    return train_sample(backend, sample, params, how, code_shape, progress=progress)
+
+
+def train_sample(
+    backend: Backend,
+    sample: ivf.Sample,
+    params: IvfIndexParams,
+    how: Metric,
+    code_shape: CodeShape | None,
+    *,
+    progress: bool,
+) -> TrainedModels:
+    """Learn from training rows that have been drawn."""
+    dim = sample.x.shape[1]
     n_iters, seed = params.kmeans_n_iters, params.seed
     with backend.active():
         centers = ivf.train_centers(
             backend, sample, params.n_lists, n_iters, seed, progress=progress
         )
         if code_shape is None:
-            return Models(how, rows.dim, backend.get(centers), sample.shift, None)
-        pq_dim, pq_len, points_per_code = code_shape
+            return TrainedModels(how, dim, backend.get(centers), sample.shift, None)
+        pq_dim, pq_len, _ = code_shape
         centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
-        most = points_per_code * pq.PQ_BOOK_SIZE
-        residuals = _residuals(backend, most, sample, centers)
+        residuals = _residuals(backend, code_shape, sample, centers)
         books = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
-        return Models(how, rows.dim, backend.get(centers), sample.shift, backend.get(books))
+        return TrainedModels(how, dim, backend.get(centers), sample.shift, backend.get(books))
 
 
-def _residuals(backend: Backend, most: int, sample: ivf.Sample, centers: Any) -> Any:
+def _residuals(backend: Backend, shape: CodeShape, sample: ivf.Sample, centers: Any) -> Any:
     """What the codebooks train on -> (n, pq_dim * pq_len) float32."""
-    most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // centers.shape[1]))
-    step = -(-len(sample.x) // most)  # the sample is in row order: take it evenly
+    step = residual_step(shape, len(sample.x))
     x = backend.put(vectors.moved(sample.x[::step], sample.shift))
+    return residuals_of(backend, x, centers)
+
+
+def residual_step(shape: CodeShape, n_rows: int) -> int:
+    """One of so many of n_rows training rows trains the codebooks: a sample is in row order, so
+    that takes it evenly.
+    """
+    most = shape.max_train_points_per_pq_code * pq.PQ_BOOK_SIZE
+    most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // (shape.pq_dim * shape.pq_len)))
+    return -(-n_rows // most)
+
+
+def residuals_of(backend: Backend, x: Any, centers: Any) -> Any:
+    """Shifted rows (n, dim) less their nearest centre of (n_lists, width) -> (n, width) float32."""
     x = pq.pad(backend.xp, x, centers.shape[1])
     labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
     return x - centers[labels[0]]
@@ -84,7 +96,7 @@ def _residuals(backend: Backend, most: int, sample: ivf.Sample, centers: Any) ->
 
 def build_part(
     backend: Backend,
-    models: Models,
+    models: TrainedModels,
     rows: arrays.Rows,
     ids: HostArray | None = None,
     *,

@@ -24,10 +24,11 @@ LEVELS = [
     {"kmeans", "lists"},
     {"codecs"},
     {"plan", "ivf"},
+    {"trained"},
     {"training"},
     {"index"},
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
-    {"partitions"},
+    {"kinds", "partitions"},
     {"shards"},
     {"cli", "demo"},
 ]

@@ -1,0 +1,41 @@
+"""The kinds of inverted-file index, told apart in one place."""
+
+from typing import Any
+
+from gpuann import ivf_flat, ivf_pq, training, validate
+from gpuann.errors import bad_value
+from gpuann.metric import Metric
+from gpuann.params import IvfIndexParams
+from gpuann.trained import TrainedModels
+
+
+def searched_with(where: str, params: Any) -> type:
+    """The SearchParams that belong to IndexParams."""
+    for module in (ivf_flat, ivf_pq):
+        if isinstance(params, module.IndexParams):
+            return module.SearchParams
+    validate.instance(where, "index_params", params, IvfIndexParams)
+    raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
+
+
+def code_shape(where: str, params: IvfIndexParams, dim: int) -> training.CodeShape | None:
+    """How rows of `dim` components are cut for codebooks, None where they are stored whole."""
+    if isinstance(params, ivf_pq.IndexParams):
+        return ivf_pq.code_shape(where, params, dim)
+    return None
+
+
+def given_models(
+    where: str, params: IvfIndexParams, dim: int, how: Metric, centers: Any, pq_centers: Any
+) -> TrainedModels:
+    """Quantisers that a caller brings, checked."""
+    if isinstance(params, ivf_pq.IndexParams):
+        return ivf_pq.given_models(where, params, dim, how, centers, pq_centers)
+    if not isinstance(params, ivf_flat.IndexParams):
+        raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
+    return ivf_flat.given_models(where, params, dim, how, centers)
+
+
+def same_kind_as(models: TrainedModels) -> type:
+    """The SearchParams for shards of given models."""
+    return ivf_flat.SearchParams if models.codebooks is None else ivf_pq.SearchParams
