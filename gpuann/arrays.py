@@ -109,9 +109,11 @@ class Rows:
         if self.n_rows == 0:
             raise bad_value(where, name, "have at least one row", (0, self.dim))
 
-    def chunks(self) -> Iterator[tuple[int, HostArray]]:
-        """(first row, rows (n, dim) C-contiguous of the data's own dtype), in order."""
-        step = max(1, CHUNK_FLOATS // self.dim)
+    def chunks(self, most_floats: int | None = None) -> Iterator[tuple[int, HostArray]]:
+        """(first row, rows (n, dim) C-contiguous of the data's own dtype), in order; of at most so
+        many components, CHUNK_FLOATS if nothing is said.
+        """
+        step = max(1, (most_floats or CHUNK_FLOATS) // self.dim)
         start = 0
         for piece in (self.array,) if self.array is not None else self._pieces():
             self._same_again(start + len(piece) <= self.n_rows, "more rows")

@@ -191,10 +191,15 @@ def lloyd(
     for done in bar(range(n_iters), name, show=progress):
         labels, dists = backend.ops.assign(x, centers)
         inertia.append(float(dists.astype(np.float64).sum()))
-        if done and not moved_empty and inertia[-2] - inertia[-1] <= tol * inertia[-2]:
+        if done and not moved_empty and has_settled(inertia, tol):
             return Trained(centers, inertia, done)
         centers, moved_empty = _update(backend, x, centers, labels, dists)
     return Trained(centers, inertia, n_iters)
+
+
+def has_settled(inertia: list[float], tol: float) -> bool:
+    """Whether the last iteration lowered the inertia by no more than `tol` of it."""
+    return inertia[-2] - inertia[-1] <= tol * inertia[-2]
 
 
 def _update(

@@ -29,6 +29,7 @@ LEVELS = [
     {"index"},
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
     {"kinds", "partitions"},
+    {"distributed"},
     {"shards"},
     {"cli", "demo"},
 ]

@@ -1,6 +1,6 @@
 """Rows before any codec: float32, normalised for cosine, moved to the origin."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,20 +59,40 @@ def as_float(xp: Any, rows: Array, metric: Metric) -> Array:
     return x
 
 
-def choose_shift(sample: Array, metric: Metric) -> Array | None:
-    """The mean of a host sample (n, dim) float32 if the data lie far from the origin, else None.
+class Moments(NamedTuple):
+    """Sums over rows, in float64: those of several parts add up."""
+
+    n_rows: int
+    total: Array
+    """(dim,) of the rows."""
+    square: float
+    """Of their squared lengths."""
+
+
+def moments(sample: Array) -> Moments:
+    """Of a host sample (n, dim) float32."""
+    parts = range(0, len(sample), _ROWS_AT_ONCE)
+    square = sum(float(square_norms(np, sample[at : at + _ROWS_AT_ONCE]).sum()) for at in parts)
+    return Moments(len(sample), sample.sum(axis=0, dtype=np.float64), square)
+
+
+def shift_of(sums: Moments, metric: Metric) -> Array | None:
+    """The mean if the data lie far from the origin, else None.
 
     Distances under L2 do not depend on it, their rounding errors do. inner_product has no shift.
     """
     if metric == "inner_product":
         return None
-    mean = sample.mean(axis=0, dtype=np.float64)
-    parts = range(0, len(sample), _ROWS_AT_ONCE)
-    square = sum(float(square_norms(np, sample[at : at + _ROWS_AT_ONCE]).sum()) for at in parts)
-    spread = square / len(sample) - mean @ mean
+    mean = sums.total / sums.n_rows
+    spread = sums.square / sums.n_rows - mean @ mean
     if mean @ mean <= _FAR * max(float(spread), 0.0):
         return None
     return mean.astype(np.float32)
+
+
+def choose_shift(sample: Array, metric: Metric) -> Array | None:
+    """`shift_of` a host sample (n, dim) float32."""
+    return shift_of(moments(sample), metric)
 
 
 def moved(x: Array, shift: Array | None) -> Array:

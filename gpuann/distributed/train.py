@@ -1,0 +1,243 @@
+"""Training over parts, in two ways with one result.
+
+    train_local         the samples come to one place and are trained on there
+    train_distributed   the samples stay where they are, only sums travel
+
+From the same samples, in the same order, both give the same models to the rounding of float64 sums.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpuann import backends, ivf, kinds, kmeans, training
+from gpuann import metric as metrics
+from gpuann.arrays import HostArray
+from gpuann.codecs import pq, vectors
+from gpuann.distributed.partial import N_FARTHEST, Partial, combine, next_centers, partial_kmeans
+from gpuann.distributed.sampling import Sample, merge_bounds
+from gpuann.errors import bad_value
+from gpuann.params import IvfIndexParams
+from gpuann.trained import TrainedModels
+
+Run = Callable[..., Iterable[Any]]
+"""run(function, parts, *more) -> function(part, ...) of every part, as the built-in `map` does."""
+Fetch = Callable[[list[Any]], Sequence[Any]]
+"""What `run` gave -> the results themselves, here."""
+
+
+def train_local(
+    index_params: IvfIndexParams,
+    samples: Sequence[Sample],
+    *,
+    scalar_bounds: bool = False,
+    device: str | None = None,
+    progress: bool = False,
+) -> TrainedModels:
+    """Train in one place on the samples of all parts.
+
+    Parameters
+    ----------
+    index_params : ivf_flat.IndexParams or ivf_pq.IndexParams
+    samples : sequence of Sample, in the order of the parts
+    scalar_bounds : bool, default False; also keep the samples' bounds, for a scalar quantiser
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    progress : bool, default False; bars, if standard error is a terminal
+    """
+    where = "distributed.train_local"
+    kinds.searched_with(where, index_params)
+    how = metrics.check(where, index_params.metric)
+    if not samples:
+        raise bad_value(where, "samples", "be at least one", 0)
+    dim = _one_dim(where, [sample.x.shape[1] for sample in samples])
+    x = np.concatenate([sample.x for sample in samples])
+    _enough(where, index_params, len(x))
+    backend = backends.choose(where, device)
+    shape = kinds.code_shape(where, index_params, dim)
+    drawn = ivf.Sample(x, vectors.choose_shift(x, how))
+    models = training.train_sample(backend, drawn, index_params, how, shape, progress=progress)
+    if not scalar_bounds:
+        return models
+    bounds = merge_bounds([sample.bounds for sample in samples])
+    return dataclasses.replace(models, bounds=bounds)
+
+
+def train_distributed(
+    index_params: IvfIndexParams,
+    samples: Sequence[Any],
+    *,
+    run: Run = map,
+    fetch: Fetch = list,
+    scalar_bounds: bool = False,
+    device: str | None = None,
+) -> TrainedModels:
+    """Train where the samples are; sums, n_lists starting rows and the models travel.
+
+    Parameters
+    ----------
+    index_params : ivf_flat.IndexParams or ivf_pq.IndexParams
+    samples : sequence of Sample, or of whatever stands for one in your engine, in the order of
+        the parts
+    run, fetch : callables
+        run(function, parts, *more) starts function(part, ...) for every part where the part is, and
+        gives what stands for the results; fetch(those) brings them here. The default is this
+        process. A pool: run=pool.map. Dask: run=client.map, fetch=client.gather.
+    scalar_bounds : bool, default False; also keep the samples' bounds, for a scalar quantiser
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if the worker has one
+
+    Returns
+    -------
+    TrainedModels : as `train_local` gives them, to rounding
+
+    Notes
+    -----
+    Cost   a round sends the centres out and 8 bytes for each of their components back, from every
+           part; functions and arguments can be pickled.
+    """
+    where = "distributed.train_distributed"
+    kinds.searched_with(where, index_params)
+    how = metrics.check(where, index_params.metric)
+    there = _Parts(list(samples), run, fetch)
+    if not there.handles:
+        raise bad_value(where, "samples", "be at least one", 0)
+    about = there.ask(_describe)
+    dim = _one_dim(where, [len(one.moments.total) for one in about])
+    there = there.of_sizes([one.moments.n_rows for one in about])
+    _enough(where, index_params, there.n_rows)
+    columns = zip(*(one.moments for one in about), strict=True)
+    sums = vectors.Moments(*(sum(column) for column in columns))
+    shift = vectors.shift_of(sums, how)
+    moved = there.keep(_moved, shift).of_sizes(there.sizes)
+
+    n_iters, seed = index_params.kmeans_n_iters, index_params.seed
+    start = moved.rows(kmeans.random_rows(moved.n_rows, index_params.n_lists, seed))
+    centers = _lloyd(moved, start, n_iters, device)
+    shape, codebooks = kinds.code_shape(where, index_params, dim), None
+    if shape is not None:
+        centers = pq.pad(np, centers, shape.pq_dim * shape.pq_len)
+        step = training.residual_step(shape, moved.n_rows)
+        # every step-th row of all samples in a row: where that starts in each
+        firsts = [-before % step for before in moved.before]
+        cut = moved.keep(_residual_pieces, centers, shape.pq_dim, step, device, each=firsts)
+        kept = zip(moved.sizes, firsts, strict=True)
+        cut = cut.of_sizes([max(0, -((first - n) // step)) for n, first in kept])
+        start = cut.rows(kmeans.random_rows(cut.n_rows, pq.PQ_BOOK_SIZE, seed))
+        codebooks = _lloyd(cut, start, n_iters, device)
+    bounds = merge_bounds([one.bounds for one in about]) if scalar_bounds else None
+    return TrainedModels(how, dim, centers, shift, codebooks, bounds)
+
+
+class _Parts:
+    """Data that lie where they were made, in the order of the parts, and how to work on them."""
+
+    def __init__(self, handles: list[Any], run: Run, fetch: Fetch) -> None:
+        self.handles, self._run, self._fetch = handles, run, fetch
+        self.sizes: list[int] = []
+
+    def of_sizes(self, sizes: list[int]) -> "_Parts":
+        """The same, told how many rows each part has; those without any are left out."""
+        some = [(part, n) for part, n in zip(self.handles, sizes, strict=True) if n]
+        made = _Parts([part for part, _ in some], self._run, self._fetch)
+        made.sizes = [n for _, n in some]
+        return made
+
+    @property
+    def n_rows(self) -> int:
+        """Of all parts."""
+        return sum(self.sizes)
+
+    @property
+    def before(self) -> list[int]:
+        """Rows before each part."""
+        return [0, *itertools.accumulate(self.sizes)][:-1]
+
+    def keep(self, function: Any, *more: Any, each: list[Any] | None = None) -> "_Parts":
+        """function(part, *more) of every part, left where it is; `each` differs from part to part
+        and comes first.
+        """
+        columns = [[value] * len(self.handles) for value in more]
+        own = [] if each is None else [each]
+        handles = list(self._run(function, self.handles, *own, *columns))
+        return _Parts(handles, self._run, self._fetch)
+
+    def ask(self, function: Any, *more: Any, each: list[Any] | None = None) -> list[Any]:
+        """function(part, *more) of every part, brought here."""
+        return list(self._fetch(self.keep(function, *more, each=each).handles))
+
+    def rows(self, numbers: HostArray) -> HostArray:
+        """Rows by their numbers (n,) over all parts -> (n, dim), or (B, n, dim) of B problems."""
+        ends = np.cumsum(self.sizes)
+        part_of = np.searchsorted(ends, numbers, side="right")
+        wanted = [numbers[part_of == p] - before for p, before in enumerate(self.before)]
+        found = np.concatenate(self.ask(_pick, each=wanted), axis=-2)
+        place = np.argsort(part_of, kind="stable")
+        out = np.empty_like(found)
+        out[..., place, :] = found
+        return out
+
+
+class _About(NamedTuple):
+    """What is asked of a sample before anything is trained."""
+
+    moments: vectors.Moments
+    bounds: HostArray
+
+
+def _lloyd(parts: _Parts, centers: HostArray, n_iters: int, device: str | None) -> HostArray:
+    """`kmeans.lloyd` over parts."""
+    inertia: list[float] = []
+    moved_empty = False
+    for done in range(n_iters):
+        total = combine(parts.ask(_round, centers, N_FARTHEST, device))
+        if total.n_empty > N_FARTHEST:
+            total = combine(parts.ask(_round, centers, total.n_empty, device))
+        inertia.append(total.inertia)
+        if done and not moved_empty and kmeans.has_settled(inertia, tol=0.0):
+            break
+        centers, moved_empty = next_centers(total, centers), total.n_empty > 0
+    return centers
+
+
+# What runs where the parts are: functions that can be pickled.
+
+
+def _describe(sample: Sample) -> _About:
+    return _About(vectors.moments(sample.x), sample.bounds)
+
+
+def _moved(sample: Sample, shift: HostArray | None) -> HostArray:
+    return vectors.moved(sample.x, shift)
+
+
+def _pick(part: HostArray, rows: HostArray) -> HostArray:
+    return part[..., rows, :]
+
+
+def _round(part: HostArray, centers: HostArray, n_farthest: int, device: str | None) -> Partial:
+    return partial_kmeans(part, centers, n_farthest=n_farthest, device=device)
+
+
+def _residual_pieces(
+    x: HostArray, first: int, centers: HostArray, pq_dim: int, step: int, device: str | None
+) -> HostArray:
+    """Sub-vectors (pq_dim, n, pq_len) of the residuals of every step-th row."""
+    backend = backends.choose("distributed.train_distributed", device)
+    with backend.active():
+        picked = backend.put(np.ascontiguousarray(x[first::step]))
+        residuals = training.residuals_of(backend, picked, backend.put(centers))
+        return backend.get(pq.pieces(backend, residuals, pq_dim))
+
+
+def _one_dim(where: str, dims: list[int]) -> int:
+    if len(set(dims)) != 1:
+        raise bad_value(where, "samples", "have the same number of components", sorted(set(dims)))
+    return dims[0]
+
+
+def _enough(where: str, params: IvfIndexParams, n_rows: int) -> None:
+    if n_rows < params.n_lists:
+        rule = f"be at most the {n_rows} rows of all samples"
+        raise bad_value(where, "n_lists", rule, params.n_lists)
