@@ -36,6 +36,14 @@ def given_models(
     return ivf_flat.given_models(where, params, dim, how, centers)
 
 
-def same_kind_as(models: TrainedModels) -> type:
-    """The SearchParams for shards of given models."""
-    return ivf_flat.SearchParams if models.codebooks is None else ivf_pq.SearchParams
+def name_of(models: TrainedModels | None) -> str:
+    """The public module for rows stored with given models."""
+    if models is None:
+        return "brute_force"
+    return "ivf_flat" if models.codebooks is None else "ivf_pq"
+
+
+def searched_by(models: TrainedModels | None) -> type:
+    """The SearchParams for rows stored with given models, NoneType for brute force."""
+    by_name = {"ivf_flat": ivf_flat.SearchParams, "ivf_pq": ivf_pq.SearchParams}
+    return by_name.get(name_of(models), type(None))

@@ -12,51 +12,27 @@ With n_replicas=R every partition is held R times, on as many devices: a batch i
 replicas, and a call that comes alone goes to the one with the least work.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, ivf, kinds, training, validate
+from gpuann import arrays, backends, brute_force, ivf, kinds, sharded, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.distributed.reshard import check_same, id_cuts, run_of_ids
+from gpuann.distributed.shard import Shard, distinct
 from gpuann.errors import bad_value
 from gpuann.index import SearchShape, open_rows
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-from gpuann.partitions import Found, Partition, cut_evenly, gather, merged, scan_in_turn
+from gpuann.partitions import Found, Partition, cut_evenly, gather
+from gpuann.sharded import ShardedIndex
 from gpuann.trained import TrainedModels
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class ShardedIndex:
-    """Partitions of one data set, each with its replicas: immutable."""
-
-    metric: Metric
-    dim: int
-    shards: tuple[tuple[Partition, ...], ...]
-    """shards[s][r]: replica r of partition s."""
-    searched_with: type
-    """What `search` takes: IvfSearchParams' subclass of the kind, or NoneType for brute force."""
-    has_one_model: bool
-    """Whether the lists that a query probes are the same on every partition."""
-
-    def __len__(self) -> int:
-        return sum(len(replicas[0]) for replicas in self.shards)
-
-    @property
-    def devices(self) -> list[list[str]]:
-        """The devices of each partition's replicas."""
-        return [[replica.backend.device for replica in replicas] for replicas in self.shards]
-
-    def __repr__(self) -> str:
-        rows = f"{len(self):,} rows, dim {self.dim}, {self.metric}"
-        return f"shards.ShardedIndex({rows}, {self.devices})"
 
 
 @annotate("shards.build")
@@ -103,11 +79,11 @@ def build(
     n_shards = len(places) // n_replicas
     validate.one_of(where, "scope", scope, ("shared", "independent"))
     if isinstance(index_params, str):
-        how, kind = metrics.check(where, index_params), type(None)
+        how = metrics.check(where, index_params)
         rows = arrays.Rows(where, "dataset", dataset)
         rows.check()
     else:
-        kind = kinds.searched_with(where, index_params)
+        kinds.searched_with(where, index_params)
         _, rows, how = open_rows(where, index_params, dataset, places[0].device)
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
@@ -118,24 +94,110 @@ def build(
         return _models(where, index_params, backend, part, how, centers, pq_centers, show)
 
     shared = train(places[0], rows, quiet=False) if scope == "shared" else None
-    threads = {place.device: ThreadPoolExecutor(1, place.device) for place in places}
 
-    def fill(place: int) -> Partition:
-        backend, cut = places[place], parts[place % n_shards]
+    def fill(place: int, shard: int) -> _Made:
+        backend, cut = places[place], parts[shard]
         part, ids = rows.part(cut.start, cut.stop), np.arange(cut.start, cut.stop)
         models = shared if scope == "shared" else train(backend, part, quiet=place > 0)
         if models is None:
-            whole = brute_force.build_part(backend, part, how, ids)
-            return Partition(backend, whole, threads[backend.device])
-        core = training.build_part(backend, models, part, ids, progress=progress and place == 0)
-        return Partition(backend, core, threads[backend.device])
+            return brute_force.build_part(backend, part, how, ids), None
+        show = progress and place == 0
+        return training.build_part(backend, models, part, ids, progress=show), models
 
-    with ThreadPoolExecutor(len(places)) as pool:
-        futures = [pool.submit(fill, place) for place in range(len(places))]
-        names = [f"partition {i % n_shards} on {place.device}" for i, place in enumerate(places)]
+    on = [[s + r * n_shards for r in range(n_replicas)] for s in range(n_shards)]
+    return _assemble(where, how, rows.dim, places, on, fill, at_once=len(places))
+
+
+@annotate("shards.from_shards")
+def from_shards(
+    shards: Sequence[Shard],
+    devices: Sequence[str],
+    *,
+    n_replicas: int = 1,
+    scope: str = "shared",
+) -> ShardedIndex:
+    """An index of shards that were built apart, on any number of devices.
+
+    Parameters
+    ----------
+    shards : sequence of distributed.Shard, with distinct ids
+    devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
+    n_replicas : int, default 1
+        Devices that hold each partition, as in `build`.
+    scope : {"shared", "independent"}, default "shared"
+        Shared: all shards have the same models, else they are refused; where there are not as many
+        partitions as shards, rows move and ids stay. Independent: shards of one kind, metric and
+        dim with models of their own, each a partition, in turn on the devices; see `build` for the
+        price. Distances are comparable in both.
+
+    Notes
+    -----
+    Memory one partition at a time on the host, beside the shards and the index.
+    """
+    where = "shards.from_shards"
+    if not shards:
+        raise bad_value(where, "shards", "be at least one", 0)
+    validate.one_of(where, "scope", scope, ("shared", "independent"))
+    places = _devices(where, devices, n_replicas)
+    n_parts, first = len(places) // n_replicas, shards[0]
+    distinct(where, np.concatenate([shard.ids for shard in shards]))
+    runs: list[tuple[int, int]] = []
+    if scope == "shared":
+        check_same(where, shards)
+        if n_parts != len(shards):
+            runs = id_cuts(where, [shard.ids for shard in shards], n_parts)
+    else:
+        _check_comparable(where, shards)
+        if n_parts > len(shards):
+            raise bad_value(where, "devices", f"be at most the {len(shards)} shards", n_parts)
+
+    def fill(place: int, number: int) -> _Made:
+        shard = run_of_ids(shards, *runs[number]) if runs else shards[number]
+        models = first.models if scope == "shared" else shard.models
+        return shard.on(places[place]), models
+
+    n_shards = n_parts if scope == "shared" else len(shards)
+    on = [[s % n_parts + r * n_parts for r in range(n_replicas)] for s in range(n_shards)]
+    return _assemble(where, first.metric, first.dim, places, on, fill, at_once=1)
+
+
+_Made = tuple[ivf.Core | brute_force.Index, TrainedModels | None]
+
+
+def _assemble(
+    where: str,
+    how: Metric,
+    dim: int,
+    places: list[Backend],
+    on: list[list[int]],
+    fill: Callable[[int, int], _Made],
+    at_once: int,
+) -> ShardedIndex:
+    """fill(place, shard) for the places on[shard] of every shard, so many at once."""
+    threads = {place.device: ThreadPoolExecutor(1, place.device) for place in places}
+    work = [(place, shard) for shard, its_places in enumerate(on) for place in its_places]
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(fill, *item) for item in work]
+        names = [f"partition {shard} on {places[place].device}" for place, shard in work]
         made = gather(where, names, futures)
-    shards = tuple(tuple(made[s::n_shards]) for s in range(n_shards))
-    return ShardedIndex(how, rows.dim, shards, kind, shared is not None)
+    held: list[list[Partition]] = [[] for _ in on]
+    for (place, shard), (part, _) in zip(work, made, strict=True):
+        backend = places[place]
+        held[shard].append(Partition(backend, part, threads[backend.device]))
+    models = {shard: its_own for (_, shard), (_, its_own) in zip(work, made, strict=True)}
+    shards = tuple(tuple(replicas) for replicas in held)
+    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))))
+
+
+def _check_comparable(where: str, shards: Sequence[Shard]) -> None:
+    """Raise unless distances to the rows of all shards mean the same."""
+    first = shards[0]
+    want = kinds.name_of(first.models), first.metric, first.dim
+    for number, shard in enumerate(shards):
+        got = kinds.name_of(shard.models), shard.metric, shard.dim
+        if got != want:
+            rule = "be {}, {}, dim {}, as the first".format(*want)
+            raise bad_value(where, f"shard {number}", rule, "{}, {}, dim {}".format(*got))
 
 
 def _models(
@@ -194,16 +256,17 @@ def search(
     """
     where = "shards.search"
     validate.instance(where, "index", index, ShardedIndex)
-    validate.instance(where, "search_params", search_params, index.searched_with)
+    kind = kinds.searched_by(index.models[0])
+    validate.instance(where, "search_params", search_params, kind)
     n_probes = search_params.n_probes if search_params else 1
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     cpu = backends.choose(where, "cpu")
 
     def run(x: HostArray, k: int) -> Found:
-        return _search(cpu, index, x, k, n_probes, limit)
+        return sharded.search(cpu, index, x, k, n_probes, limit)
 
     shape = SearchShape(cpu, index.metric, index.dim, len(index))
-    there = _holder(index, queries)
+    there = sharded.holder(index, queries)
     if there is None:
         return run_search(where, shape, queries, k, neighbors, distances, run)
     wanted = *queries.shape[:1], validate.n_results(where, k)
@@ -215,46 +278,6 @@ def search(
         return arrays.output(distances, dists), arrays.output(neighbors, ids)
 
 
-def _search(
-    cpu: Backend, index: ShardedIndex, x: HostArray, k: int, n_probes: int, limit: int
-) -> Found:
-    """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
-    probed = None
-    if index.has_one_model and len(index.shards) > 1:
-        probed = _probe(index, x, n_probes, limit)
-    parts = cut_evenly(len(x), min(len(index.shards[0]), max(1, len(x))))
-    # partitions of one device take turns with the same queries, so each helps the next
-    work: dict[tuple[int, str], list[tuple[int, Partition]]] = {}
-    for s, replicas in enumerate(index.shards):
-        idle_first = sorted(replicas, key=lambda replica: replica.busy)
-        for cut, replica in zip(range(len(parts)), idle_first, strict=False):
-            work.setdefault((cut, replica.backend.device), []).append((s, replica))
-    names, futures = [], []
-    for (cut, device), some in work.items():
-        part = parts[cut]
-        lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
-        names.append(f"partition {', '.join(str(s) for s, _ in some)} on {device}")
-        turns = [replica for _, replica in some]
-        futures.append(scan_in_turn(cpu, turns, x[part], k, n_probes, limit, lists))
-    answers = gather("shards.search", names, futures)
-    return merged(cpu, [cut for cut, _ in work], answers, len(parts), k)
-
-
-def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.Probed:
-    """The lists of every query, found once: each device looks for some of the queries."""
-    by_device = {replica.backend.device: replica for shard in index.shards for replica in shard}
-    finders = list(by_device.values())
-    parts = cut_evenly(len(x), min(len(finders), max(1, len(x))))
-    used = finders[: len(parts)]
-    futures = [
-        finder.probe(x[part], n_probes, limit) for finder, part in zip(used, parts, strict=True)
-    ]
-    names = [f"the search for lists on {finder.backend.device}" for finder in used]
-    found = gather("shards.search", names, futures)
-    columns = zip(*found, strict=True)
-    return ivf.Probed(*(np.concatenate(column) for column in columns))
-
-
 def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:
     n_replicas = validate.integer(where, "n_replicas", n_replicas, 1)
     if isinstance(devices, str) or not len(devices):
@@ -263,11 +286,3 @@ def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backen
         rule = f"be a multiple of n_replicas={n_replicas}"
         raise bad_value(where, "the number of devices", rule, len(devices))
     return [backends.choose(where, device) for device in devices]
-
-
-def _holder(index: ShardedIndex, queries: Any) -> Backend | None:
-    """The backend that device queries are on, None for host queries."""
-    if not arrays.on_cuda(queries):
-        return None
-    held = [replica.backend for replicas in index.shards for replica in replicas]
-    return next((backend for backend in held if backend.holds(queries)), None)

@@ -30,6 +30,7 @@ LEVELS = [
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
     {"kinds", "partitions"},
     {"distributed"},
+    {"sharded"},
     {"shards"},
     {"cli", "demo"},
 ]

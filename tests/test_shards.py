@@ -14,7 +14,7 @@ from emu import Fibers
 from engines import needs_fibers
 
 from bench.data import clustered
-from gpuann import BackendError, brute_force, ivf_flat, ivf_pq, shards
+from gpuann import BackendError, brute_force, ivf_flat, ivf_pq, sharded, shards
 from gpuann.backends import Backend
 from gpuann.partitions import Partition
 
@@ -226,7 +226,7 @@ def test_device_queries_and_outputs(pair):
     with pytest.raises(TypeError, match="neighbors must be a device array"):
         search("ivf_pq", index, queries, neighbors=np.empty((60, 10), np.int64))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(ValueError, match="must have shape"):
-        patch.setattr(shards, "_search", lambda *_: pytest.fail("searched before it was checked"))
+        patch.setattr(sharded, "search", lambda *_: pytest.fail("searched before it was checked"))
         search("ivf_pq", index, queries, neighbors=pair[0].empty((60, 9), np.int64))
 
 
@@ -270,22 +270,16 @@ def test_a_lost_device_is_named_and_the_others_go_on(pair, monkeypatch):
 
 
 def test_out_of_memory_while_building_names_the_device(monkeypatch):
-    part = brute_force.build_part
+    part, kept = brute_force.build_part, []
 
     def full(backend, rows, how, ids):
         if ids[0] > 0:
             raise MemoryError("no room")
-        return part(backend, rows, how, ids)
-
-    kept = []
-    made = shards.Partition
-
-    def noted(*args):
-        kept.append(weakref.ref(args[1]))
-        return made(*args)
+        made = part(backend, rows, how, ids)
+        kept.append(weakref.ref(made))
+        return made
 
     monkeypatch.setattr(brute_force, "build_part", full)
-    monkeypatch.setattr(shards, "Partition", noted)
     with pytest.raises(BackendError, match=r"shards.build: partition 1 on cpu .* MemoryError"):
         build("brute_force", ["cpu", "cpu"])
     assert [ref() for ref in kept] == [None], "the other partition is let go of"

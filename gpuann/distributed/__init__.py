@@ -3,12 +3,14 @@
     plan    = plan_sample(rows_per_part, needs, dim)             once
     sample  = sample_part(rows, plan.rows[i], part=i)            where part i is
     models  = train_local(params, samples)                       or train_distributed(...)
+    shard   = build_part(models, rows, ids)                      where part i is
 
 Nothing here starts a process, a thread or a task: Dask, Spark, Ray, a pool or a shell script calls
 these functions where the rows are. See README.md beside this file.
 """
 
 from gpuann.distributed.partial import Partial, combine, next_centers, partial_kmeans
+from gpuann.distributed.reshard import merge, rebalance, split
 from gpuann.distributed.sampling import (
     Needs,
     Sample,
@@ -18,6 +20,7 @@ from gpuann.distributed.sampling import (
     sample_needs,
     sample_part,
 )
+from gpuann.distributed.shard import Shard, build_part
 from gpuann.distributed.train import train_distributed, train_local
 from gpuann.trained import TrainedModels
 
@@ -26,14 +29,19 @@ __all__ = [
     "Partial",
     "Sample",
     "SamplePlan",
+    "Shard",
     "TrainedModels",
+    "build_part",
     "combine",
+    "merge",
     "merge_bounds",
     "next_centers",
     "partial_kmeans",
     "plan_sample",
+    "rebalance",
     "sample_needs",
     "sample_part",
+    "split",
     "train_distributed",
     "train_local",
 ]

@@ -1,0 +1,139 @@
+"""Shards put together and taken apart: rows move, ids stay.
+
+Shards of one model hold the very arrays of the single index, cut by rows: `merge` of all of them is
+the single index, and any number of them answers as it does.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpuann import arrays, backends, brute_force, validate
+from gpuann.arrays import HostArray
+from gpuann.backends.seam import FlatPayload, Lists, Payload, PqPayload
+from gpuann.distributed.shard import Shard, distinct, shard_of
+from gpuann.errors import bad_type, bad_value
+from gpuann.partitions import cut_evenly
+
+
+def merge(shards: Sequence[Shard]) -> Shard:
+    """One shard with the rows of all, ordered by (list, id).
+
+    Refused for shards of other models: their codes mean other rows. Those can only be searched side
+    by side, `shards.from_shards(..., scope="independent")`. Ids must be distinct.
+
+    Notes
+    -----
+    Memory the result, and once more its largest array.
+    """
+    where = "distributed.merge"
+    if not shards:
+        raise bad_value(where, "shards", "be at least one", 0)
+    first = shards[0]
+    check_same(where, shards)
+    if isinstance(first.payload, FlatPayload):
+        for number, shard in enumerate(shards):
+            if shard.payload[0].dtype != first.payload[0].dtype:
+                rule = f"have rows of {first.payload[0].dtype} as the first"
+                raise bad_type(where, f"shard {number}", rule, shard.payload[0].dtype)
+    ids = np.concatenate([shard.ids for shard in shards])
+    distinct(where, ids)
+    n_dropped = sum(shard.n_dropped for shard in shards)
+    if first.models is None:
+        return _merged_rows(shards, ids, n_dropped)
+    labels = np.concatenate([labels_of(shard) for shard in shards])
+    order = np.lexsort((ids, labels))
+    norms = np.concatenate([shard.lists.norms for shard in shards])[order]
+    radius = np.max([shard.lists.radius for shard in shards], axis=0)
+    offsets = np.sum([shard.lists.offsets for shard in shards], axis=0)
+    lists = Lists(offsets, ids[order], norms, radius)
+    rows = _stored(first.payload)
+    moved = {
+        name: np.concatenate([getattr(shard.payload, name) for shard in shards])[order]
+        for name in rows
+    }
+    payload = first.payload._replace(**moved)
+    return Shard(first.metric, first.dim, first.models, payload, lists, n_dropped)
+
+
+def _merged_rows(shards: Sequence[Shard], ids: HostArray, n_dropped: int) -> Shard:
+    """Brute force: built anew, for the norms of parts are about origins of their own."""
+    cpu = backends.choose("distributed.merge", "cpu")
+    order = np.argsort(ids, kind="stable")
+    rows = np.concatenate([shard.payload[0] for shard in shards])[order]
+    data = arrays.Rows("distributed.merge", "shards", rows)
+    part = brute_force.build_part(cpu, data, shards[0].metric, ids[order])
+    return shard_of(None, part, n_dropped)
+
+
+def select(shard: Shard, keep: HostArray) -> Shard:
+    """The rows of a shard, in storage order, where keep (n_rows,) bool says so."""
+    if shard.models is None:
+        offsets = np.array([0, int(keep.sum())])
+    else:
+        sizes = np.bincount(labels_of(shard)[keep], minlength=shard.models.n_lists)
+        offsets = np.concatenate([[0], np.cumsum(sizes)])
+    lists = shard.lists._replace(
+        offsets=offsets, ids=shard.ids[keep], norms=shard.lists.norms[keep]
+    )
+    moved = {name: getattr(shard.payload, name)[keep] for name in _stored(shard.payload)}
+    payload = shard.payload._replace(**moved)
+    return Shard(shard.metric, shard.dim, shard.models, payload, lists)
+
+
+def split(shard: Shard, n_shards: int) -> list[Shard]:
+    """The rows in n_shards about equal runs of ids: `merge` puts them together again."""
+    return rebalance([shard], n_shards)
+
+
+def rebalance(shards: Sequence[Shard], n_shards: int) -> list[Shard]:
+    """The rows of all shards in n_shards about equal runs of ids; ids stay."""
+    where = "distributed.rebalance"
+    if not shards:
+        raise bad_value(where, "shards", "be at least one", 0)
+    check_same(where, shards)
+    cuts = id_cuts(where, [shard.ids for shard in shards], n_shards)
+    return [run_of_ids(shards, low, high) for low, high in cuts]
+
+
+def id_cuts(where: str, ids: Sequence[HostArray], n_shards: int) -> list[tuple[int, int]]:
+    """[low, high] ids of n_shards about equal runs."""
+    ordered = np.sort(np.concatenate(list(ids)))
+    n_shards = validate.integer(where, "n_shards", n_shards, 1)
+    if n_shards > len(ordered):
+        raise bad_value(where, "n_shards", f"be at most the {len(ordered)} rows", n_shards)
+    cuts = cut_evenly(len(ordered), n_shards)
+    return [(int(ordered[cut.start]), int(ordered[cut.stop - 1])) for cut in cuts]
+
+
+def run_of_ids(shards: Sequence[Shard], low: int, high: int) -> Shard:
+    """The rows of all shards with ids from low to high, as one shard."""
+    some = []
+    for shard in shards:
+        keep = (shard.ids >= low) & (shard.ids <= high)
+        if keep.any():
+            some.append(select(shard, keep))
+    return merge(some)
+
+
+def check_same(where: str, shards: Sequence[Shard]) -> None:
+    """Raise unless all shards have the models of the first."""
+    want = shards[0].fingerprint
+    for number, shard in enumerate(shards):
+        if shard.fingerprint != want:
+            rule = f"have the models {want} of the first"
+            way_out = 'build it with those, or search side by side with scope="independent"'
+            raise bad_value(where, f"shard {number}", rule, shard.fingerprint, way_out)
+
+
+def labels_of(shard: Shard) -> HostArray:
+    """The list of each stored row (n_rows,) int64."""
+    sizes = np.diff(shard.lists.offsets)
+    return np.repeat(np.arange(len(sizes)), sizes)
+
+
+def _stored(payload: Payload) -> list[str]:
+    """The arrays of a payload that have one entry a row."""
+    if isinstance(payload, PqPayload):
+        return ["codes"]
+    return ["vectors"] if payload.scale is None else ["vectors", "scale"]

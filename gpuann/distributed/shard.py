@@ -1,0 +1,165 @@
+"""A shard: rows stored with given models, as plain host arrays that travel in any way."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpuann import arrays, backends, brute_force, ivf, kinds, training, validate
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.backends.seam import Lists, Payload
+from gpuann.distributed.sampling import usable
+from gpuann.errors import bad_type, bad_value
+from gpuann.metric import Metric
+from gpuann.trained import TrainedModels, fingerprint
+
+Part = ivf.Core | brute_force.Index
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Shard:
+    """Some rows, stored: immutable; arrays on the host, or maps of a file."""
+
+    metric: Metric
+    dim: int
+    models: TrainedModels | None
+    """None for brute force, which has none."""
+    payload: Payload
+    lists: Lists
+    n_dropped: int = 0
+    """Rows that were not finite and left out when it was built."""
+
+    def __len__(self) -> int:
+        return len(self.lists.ids)
+
+    def __repr__(self) -> str:
+        kind = kinds.name_of(self.models)
+        return f"distributed.Shard({kind}, {len(self):,} rows, dim {self.dim}, {self.metric})"
+
+    @property
+    def fingerprint(self) -> str:
+        """Of its models: shards with the same can be merged."""
+        if self.models is None:
+            return fingerprint("brute_force", self.metric, self.dim)
+        return self.models.fingerprint
+
+    @property
+    def ids(self) -> HostArray:
+        """(n_rows,) int64, in storage order."""
+        return self.lists.ids
+
+    def on(self, backend: Backend) -> Part:
+        """The part of an index that a device searches."""
+        with backend.active():
+            payload: Any = type(self.payload)(*(_put(backend, a) for a in self.payload))
+            lists = Lists(*(backend.put(a) for a in self.lists))
+            if self.models is None:
+                part: Part = brute_force.Index(backend, self.metric, payload, lists)
+            else:
+                centers = backend.put(self.models.centers)
+                shift = _put(backend, self.models.shift)
+                coarse = ivf.make_coarse(backend, centers, shift, self.metric)
+                part = ivf.Core(backend, self.metric, self.dim, coarse, payload, lists)
+            backend.synchronize()  # it may be searched on another stream
+            return part
+
+
+def build_part(
+    models: TrainedModels,
+    dataset: Any,
+    ids: Any = None,
+    *,
+    non_finite: str = "raise",
+    device: str | None = None,
+    progress: bool = False,
+) -> Shard:
+    """Store rows with given models.
+
+    Parameters
+    ----------
+    models : TrainedModels
+    dataset : array (n_rows, dim), float32, float16, int8 or uint8, host or device; a memory-map; or
+        chunks of rows
+    ids : array (n_rows,) of integers, optional
+        The rows' names over all shards, 0 or more, distinct; default: row numbers of the part.
+    non_finite : {"raise", "drop"}, default "raise"
+        What to do with rows that are not finite or beyond 2^50: refuse the part and name the first
+        of them, or leave them out and count them.
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    progress : bool, default False; bars, if standard error is a terminal
+
+    Returns
+    -------
+    Shard, on the host
+    """
+    where = "distributed.build_part"
+    validate.instance(where, "models", models, TrainedModels)
+    validate.one_of(where, "non_finite", non_finite, ("raise", "drop"))
+    backend = backends.choose(where, device)
+    rows = arrays.Rows(where, "dataset", dataset)
+    if rows.dim != models.dim:
+        rule = f"have shape (n, {models.dim}), as its models"
+        raise bad_value(where, "dataset", rule, (rows.n_rows, rows.dim))
+    names = None if ids is None else given_ids(where, ids, rows.n_rows)
+    kept = rows
+    if non_finite == "drop":
+        keep = np.concatenate([usable(chunk) for _, chunk in rows.chunks()])
+        if not keep.all():
+            names = np.flatnonzero(keep) if names is None else names[keep]
+            pieces = _Kept(rows, keep)
+            kept = arrays.Rows(where, "dataset", pieces)
+    else:
+        rows.check()
+    core = training.build_part(backend, models, kept, names, progress=progress)
+    return shard_of(models, core, rows.n_rows - kept.n_rows)
+
+
+class _Kept:
+    """Chunks of those rows that are kept, to be read again and again."""
+
+    def __init__(self, rows: arrays.Rows, keep: HostArray) -> None:
+        self._rows, self._keep = rows, keep
+
+    def __iter__(self) -> Any:
+        for start, chunk in self._rows.chunks():
+            yield chunk[self._keep[start : start + len(chunk)]]
+
+
+def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Shard:
+    """A part of an index, brought to the host; models None for brute force."""
+    backend = part.backend
+    with backend.active():
+        payload: Any = type(part.payload)(*(_get(backend, a) for a in part.payload))
+        lists = Lists(*(backend.get(a) for a in part.lists))
+    return Shard(part.metric, part.dim, models, payload, lists, n_dropped)
+
+
+def given_ids(where: str, ids: Any, n_rows: int) -> HostArray:
+    """Ids that a caller gives, checked -> (n_rows,) int64."""
+    array = arrays.as_host(where, "ids", ids)
+    if array.shape != (n_rows,):
+        raise bad_value(where, "ids", f"have shape ({n_rows},)", array.shape)
+    if array.dtype.kind not in "iu":
+        raise bad_type(where, "ids", "be integers", array.dtype)
+    names = array.astype(np.int64)
+    if len(names) and names.min() < 0:
+        raise bad_value(where, "ids", "be 0 or more", int(names.min()))
+    distinct(where, names)
+    return names
+
+
+def distinct(where: str, ids: HostArray) -> None:
+    """Raise if an id comes twice."""
+    ordered = np.sort(ids)
+    twice = np.flatnonzero(ordered[1:] == ordered[:-1])
+    if len(twice):
+        raise bad_value(where, "ids", "be distinct", f"{ordered[twice[0]]} twice")
+
+
+def _put(backend: Backend, array: Any) -> Any:
+    return None if array is None else backend.put(array)
+
+
+def _get(backend: Backend, array: Any) -> Any:
+    return None if array is None else backend.get(array)
