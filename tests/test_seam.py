@@ -20,6 +20,7 @@ LEVELS = [
     {"params"},
     {"cuda"},
     {"arrays"},
+    {"storage"},
     {"backends"},
     {"kmeans", "lists"},
     {"codecs"},

@@ -1,0 +1,282 @@
+"""One file of named arrays: the safetensors format, which holds nothing that can be executed.
+
+    8 bytes   length of the header, little endian
+    header    JSON: array -> dtype, shape, bytes from-to; "__metadata__" -> texts; then spaces
+    data      the arrays, C order, little endian, without gaps, the widest items first
+
+A file is written under another name, synced and renamed, so it is whole or not there. Its metadata
+say what it is, which version, and a checksum of every array and of the header.
+Format: huggingface.co/docs/safetensors.
+"""
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from gpuann.arrays import HostArray
+from gpuann.errors import bad_value
+
+VERSION = 1
+_DTYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I8": np.int8,
+    "U8": np.uint8,
+}
+_NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
+_BLOCK = 1 << 24  # bytes read at a time for a checksum
+_LONGEST_HEADER = 100_000_000  # as the format's own reader allows
+_DIGEST = 32  # hexadecimal digits
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an array lies in a file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+    """First byte in the file."""
+    checksum: str
+
+    @property
+    def n_bytes(self) -> int:
+        """Of the array."""
+        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one entry of its first axis."""
+        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+
+
+def write(path: Path, kind: str, about: Mapping[str, Any], named: Mapping[str, HostArray]) -> None:
+    """Write arrays with a kind and a JSON-able description; replaces a file of that name."""
+    shapes = {name: (array.dtype, array.shape) for name, array in named.items()}
+    with create(path, kind, about, shapes) as file:
+        for name, array in named.items():
+            file.put(name, 0, array)
+
+
+@contextmanager
+def create(
+    path: Path,
+    kind: str,
+    about: Mapping[str, Any],
+    shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+) -> Iterator["NewFile"]:
+    """A file to be filled piece by piece; it gets its name when the block ends without an error."""
+    entries, start = {}, 0
+    for name in sorted(shapes, key=lambda n: (-shapes[n][0].itemsize, n)):
+        dtype, shape = shapes[name]
+        entries[name] = Entry(dtype, tuple(shape), start, "0" * _DIGEST)
+        start += entries[name].n_bytes
+    first = len(_header(kind, about, entries))
+    placed = {
+        name: Entry(e.dtype, e.shape, e.start + first, e.checksum) for name, e in entries.items()
+    }
+    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        with hidden.open("w+b") as handle:
+            handle.truncate(first + start)
+            yield NewFile(handle, placed)
+            sums = {name: _checksum(handle, entry) for name, entry in placed.items()}
+            final = {
+                name: Entry(e.dtype, e.shape, e.start, sums[name]) for name, e in entries.items()
+            }
+            handle.seek(0)
+            handle.write(_header(kind, about, final))
+            handle.flush()
+            os.fsync(handle.fileno())
+        hidden.replace(path)
+        sync_folder(path.parent)
+    finally:
+        hidden.unlink(missing_ok=True)
+
+
+class NewFile:
+    """Arrays that are being written; what is not put stays zero."""
+
+    def __init__(self, handle: BinaryIO, entries: dict[str, Entry]) -> None:
+        self._handle, self._entries = handle, entries
+
+    def put(self, name: str, row: int, rows: HostArray) -> None:
+        """Write entries row ... row + len(rows) - 1 of the first axis of an array."""
+        entry = self._entries[name]
+        self._handle.seek(entry.start + row * entry.row_bytes)
+        self._handle.write(_bytes_of(np.ascontiguousarray(rows, entry.dtype)))
+
+
+class StoredFile:
+    """A file's arrays, read when they are asked for."""
+
+    def __init__(self, where: str, path: Path, kind: str) -> None:
+        self.path, self._where = path, where
+        try:
+            header, first, size = _read_header(path)
+        except (OSError, ValueError) as error:
+            raise self._damaged(str(error)) from None
+        texts = header.pop("__metadata__", {})
+        if not isinstance(texts, dict) or texts.get("format") != f"gpuann {kind}":
+            rule = f"be a gpuann {kind}"
+            raise bad_value(where, str(path), rule, _format_of(texts))
+        version = texts.get("version", "")
+        if version != str(VERSION):
+            rule = f"have format version {VERSION}"
+            raise bad_value(where, str(path), rule, version, "use a newer gpuann")
+        try:
+            self.about: dict[str, Any] = json.loads(texts["about"])
+            sums = json.loads(texts["checksums"])
+            self.entries = {name: _entry(e, first, sums[name]) for name, e in header.items()}
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(f"its header cannot be understood, {error!r}") from None
+        if texts.get("header") != _header_checksum(kind, self.about, self.entries):
+            raise self._wrong("its header")
+        end = first
+        for entry in sorted(self.entries.values(), key=lambda entry: entry.start):
+            if entry.start != end:
+                raise self._damaged("its arrays do not follow each other")
+            end += entry.n_bytes
+        if end != size:
+            raise self._damaged(f"{size} bytes instead of {end}")
+
+    def read(self, name: str) -> HostArray:
+        """A whole array, its checksum compared."""
+        entry = self.entries[name]
+        out = np.empty(entry.shape, entry.dtype)
+        self.read_rows(name, 0, out)
+        if _digest(_bytes_of(out)) != entry.checksum:
+            raise self._wrong(name)
+        return out
+
+    def read_rows(self, name: str, row: int, out: HostArray) -> None:
+        """Entries row ... row + len(out) - 1 of the first axis of an array, into out, unchecked."""
+        entry = self.entries[name]
+        view = _bytes_of(out)
+        with self.path.open("rb", buffering=0) as handle:
+            handle.seek(entry.start + row * entry.row_bytes)
+            done = 0
+            while done < len(view):
+                got = handle.readinto(view[done:])
+                if not got:
+                    raise self._damaged("it has become shorter")
+                done += got
+
+    def map(self, name: str) -> HostArray:
+        """A read-only map of an array, unchecked: see `verify`."""
+        entry = self.entries[name]
+        if not entry.n_bytes:
+            return np.empty(entry.shape, entry.dtype)
+        return np.memmap(self.path, entry.dtype, "r", entry.start, entry.shape)
+
+    def verify(self) -> None:
+        """Compare the checksums of all arrays; reads the file once, 16 MiB at a time."""
+        with self.path.open("rb") as handle:
+            for name, entry in self.entries.items():
+                if _checksum(handle, entry) != entry.checksum:
+                    raise self._wrong(name)
+
+    def _damaged(self, how: str) -> ValueError:
+        return bad_value(self._where, str(self.path), "be a whole file", f"a damaged one: {how}")
+
+    def _wrong(self, name: str) -> ValueError:
+        rule = f"have the checksum of {name} that it was written with"
+        return bad_value(self._where, str(self.path), rule, "another: the file is damaged")
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    if os.name == "nt":
+        return  # Windows cannot open folders; its renames are journalled
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _header(kind: str, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> bytes:
+    head: dict[str, Any] = {
+        "__metadata__": {
+            "format": f"gpuann {kind}",
+            "version": str(VERSION),
+            "about": json.dumps(about),
+            "checksums": json.dumps({name: entry.checksum for name, entry in entries.items()}),
+            "header": _header_checksum(kind, about, entries),
+        }
+    }
+    for name, entry in entries.items():
+        span = [entry.start, entry.start + entry.n_bytes]
+        head[name] = {
+            "dtype": _NAMES[entry.dtype],
+            "shape": list(entry.shape),
+            "data_offsets": span,
+        }
+    text = json.dumps(head).encode()
+    text += b" " * (-(8 + len(text)) % 64)  # arrays start at a multiple of 64
+    return len(text).to_bytes(8, "little") + text
+
+
+def _header_checksum(kind: str, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
+    arrays = [[name, _NAMES[e.dtype], *e.shape, e.checksum] for name, e in sorted(entries.items())]
+    return _digest(json.dumps([kind, VERSION, about, arrays], sort_keys=True).encode())
+
+
+def _digest(data: bytes | memoryview) -> str:
+    return hashlib.blake2b(data, digest_size=_DIGEST // 2).hexdigest()
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """Header, first byte of the data, size of the file."""
+    with path.open("rb") as handle:
+        size = os.fstat(handle.fileno()).st_size
+        length = int.from_bytes(handle.read(8), "little")
+        if size < 8 or length > min(size - 8, _LONGEST_HEADER):
+            raise ValueError("it is cut short, or no gpuann file")
+        header = json.loads(handle.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("its header is no JSON object")
+    return header, 8 + length, size
+
+
+def _entry(entry: dict[str, Any], first: int, checksum: str) -> Entry:
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
+    made = Entry(dtype, tuple(entry["shape"]), first + entry["data_offsets"][0], checksum)
+    if (
+        made.start + made.n_bytes != first + entry["data_offsets"][1]
+        or min(made.shape, default=0) < 0
+    ):
+        raise ValueError("shape and size differ")
+    return made
+
+
+def _checksum(handle: BinaryIO, entry: Entry) -> str:
+    digest, left = hashlib.blake2b(digest_size=_DIGEST // 2), entry.n_bytes
+    handle.seek(entry.start)
+    while left:
+        block = handle.read(min(left, _BLOCK))
+        if not block:
+            break
+        digest.update(block)
+        left -= len(block)
+    return digest.hexdigest()
+
+
+def _bytes_of(array: HostArray) -> memoryview:
+    """The bytes of a C-contiguous array."""
+    return memoryview(array.reshape(-1).view(np.uint8).data)
+
+
+def _format_of(texts: Any) -> str:
+    return repr(texts.get("format", "none of ours")) if isinstance(texts, dict) else "none of ours"
