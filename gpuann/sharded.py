@@ -1,13 +1,18 @@
 """A sharded index, and how a batch is searched on all its partitions at once."""
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, ivf
+from gpuann import arrays, backends, ivf, kinds, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.distributed.reshard import check_same, id_cuts, run_of_ids
+from gpuann.distributed.shard import Part, Shard, distinct
+from gpuann.errors import bad_value
 from gpuann.metric import Metric
 from gpuann.partitions import Found, Partition, cut_evenly, gather, merged, scan_in_turn
 from gpuann.trained import TrainedModels
@@ -40,6 +45,87 @@ class ShardedIndex:
     def __repr__(self) -> str:
         rows = f"{len(self):,} rows, dim {self.dim}, {self.metric}"
         return f"shards.ShardedIndex({rows}, {self.devices})"
+
+
+def place(
+    where: str, shards: Sequence[Shard], devices: Sequence[str], n_replicas: int, scope: str
+) -> ShardedIndex:
+    """An index of shards on devices, see `shards.from_shards`."""
+    if not shards:
+        raise bad_value(where, "shards", "be at least one", 0)
+    validate.one_of(where, "scope", scope, ("shared", "independent"))
+    places = backends_of(where, devices, n_replicas)
+    n_parts, first = len(places) // n_replicas, shards[0]
+    distinct(where, np.concatenate([shard.ids for shard in shards]))
+    runs: list[tuple[int, int]] = []
+    if scope == "shared":
+        check_same(where, shards)
+        if n_parts != len(shards):
+            runs = id_cuts(where, [shard.ids for shard in shards], n_parts)
+    else:
+        check_comparable(where, shards)
+        if n_parts > len(shards):
+            raise bad_value(where, "devices", f"be at most the {len(shards)} shards", n_parts)
+
+    def fill(place: int, number: int) -> Made:
+        shard = run_of_ids(shards, *runs[number]) if runs else shards[number]
+        models = first.models if scope == "shared" else shard.models
+        return shard.on(places[place]), models
+
+    n_shards = n_parts if scope == "shared" else len(shards)
+    on = [[s % n_parts + r * n_parts for r in range(n_replicas)] for s in range(n_shards)]
+    return assemble(where, first.metric, first.dim, places, on, fill, at_once=1)
+
+
+Made = tuple[Part, TrainedModels | None]
+"""A part of an index on a device, and its models."""
+
+
+def assemble(
+    where: str,
+    how: Metric,
+    dim: int,
+    places: list[Backend],
+    on: list[list[int]],
+    fill: Callable[[int, int], Made],
+    at_once: int,
+) -> ShardedIndex:
+    """fill(place, shard) for the places on[shard] of every shard, so many at once."""
+    threads = {place.device: ThreadPoolExecutor(1, place.device) for place in places}
+    work = [(place, shard) for shard, its_places in enumerate(on) for place in its_places]
+    with ThreadPoolExecutor(at_once) as pool:
+        futures = [pool.submit(fill, *item) for item in work]
+        names = [f"partition {shard} on {places[place].device}" for place, shard in work]
+        made = gather(where, names, futures)
+    held: list[list[Partition]] = [[] for _ in on]
+    for (place, shard), (part, _) in zip(work, made, strict=True):
+        backend = places[place]
+        held[shard].append(Partition(backend, part, threads[backend.device]))
+    models = {shard: its_own for (_, shard), (_, its_own) in zip(work, made, strict=True)}
+    shards = tuple(tuple(replicas) for replicas in held)
+    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))))
+
+
+def check_comparable(where: str, shards: Sequence[Shard]) -> None:
+    """Raise unless distances to the rows of all shards mean the same."""
+    first = shards[0]
+    want = kinds.name_of(first.models), first.metric, first.dim
+    for number, shard in enumerate(shards):
+        got = kinds.name_of(shard.models), shard.metric, shard.dim
+        if got != want:
+            rule = "be {}, {}, dim {}, as the first".format(*want)
+            raise bad_value(where, f"shard {number}", rule, "{}, {}, dim {}".format(*got))
+
+
+def backends_of(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:
+    """The devices by their names, so many of them that every shard is held n_replicas times."""
+    n_replicas = validate.integer(where, "n_replicas", n_replicas, 1)
+    if isinstance(devices, str) or not len(devices):
+        raise bad_value(where, "devices", "be a list of devices", repr(devices))
+    if len(devices) % n_replicas:
+        rule = f"be a multiple of n_replicas={n_replicas}"
+        raise bad_value(where, "the number of devices", rule, len(devices))
+    return [backends.choose(where, device) for device in devices]
 
 
 def search(

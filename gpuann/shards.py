@@ -12,27 +12,28 @@ With n_replicas=R every partition is held R times, on as many devices: a batch i
 replicas, and a call that comes alone goes to the one with the least work.
 """
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, ivf, kinds, sharded, training, validate
+from gpuann import arrays, backends, brute_force, kinds, sharded, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.distributed.reshard import check_same, id_cuts, run_of_ids
-from gpuann.distributed.shard import Shard, distinct
+from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
 from gpuann.index import SearchShape, open_rows
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
+from gpuann.on_disk import extend, load, save
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-from gpuann.partitions import Found, Partition, cut_evenly, gather
+from gpuann.partitions import Found, cut_evenly
 from gpuann.sharded import ShardedIndex
 from gpuann.trained import TrainedModels
+
+__all__ = ["ShardedIndex", "build", "extend", "from_shards", "load", "save", "search"]
 
 
 @annotate("shards.build")
@@ -75,7 +76,7 @@ def build(
     Memory a device holds its rows' share of the index, the centres and the codebooks.
     """
     where = "shards.build"
-    places = _devices(where, devices, n_replicas)
+    places = sharded.backends_of(where, devices, n_replicas)
     n_shards = len(places) // n_replicas
     validate.one_of(where, "scope", scope, ("shared", "independent"))
     if isinstance(index_params, str):
@@ -95,7 +96,7 @@ def build(
 
     shared = train(places[0], rows, quiet=False) if scope == "shared" else None
 
-    def fill(place: int, shard: int) -> _Made:
+    def fill(place: int, shard: int) -> sharded.Made:
         backend, cut = places[place], parts[shard]
         part, ids = rows.part(cut.start, cut.stop), np.arange(cut.start, cut.stop)
         models = shared if scope == "shared" else train(backend, part, quiet=place > 0)
@@ -105,7 +106,7 @@ def build(
         return training.build_part(backend, models, part, ids, progress=show), models
 
     on = [[s + r * n_shards for r in range(n_replicas)] for s in range(n_shards)]
-    return _assemble(where, how, rows.dim, places, on, fill, at_once=len(places))
+    return sharded.assemble(where, how, rows.dim, places, on, fill, at_once=len(places))
 
 
 @annotate("shards.from_shards")
@@ -134,70 +135,7 @@ def from_shards(
     -----
     Memory one partition at a time on the host, beside the shards and the index.
     """
-    where = "shards.from_shards"
-    if not shards:
-        raise bad_value(where, "shards", "be at least one", 0)
-    validate.one_of(where, "scope", scope, ("shared", "independent"))
-    places = _devices(where, devices, n_replicas)
-    n_parts, first = len(places) // n_replicas, shards[0]
-    distinct(where, np.concatenate([shard.ids for shard in shards]))
-    runs: list[tuple[int, int]] = []
-    if scope == "shared":
-        check_same(where, shards)
-        if n_parts != len(shards):
-            runs = id_cuts(where, [shard.ids for shard in shards], n_parts)
-    else:
-        _check_comparable(where, shards)
-        if n_parts > len(shards):
-            raise bad_value(where, "devices", f"be at most the {len(shards)} shards", n_parts)
-
-    def fill(place: int, number: int) -> _Made:
-        shard = run_of_ids(shards, *runs[number]) if runs else shards[number]
-        models = first.models if scope == "shared" else shard.models
-        return shard.on(places[place]), models
-
-    n_shards = n_parts if scope == "shared" else len(shards)
-    on = [[s % n_parts + r * n_parts for r in range(n_replicas)] for s in range(n_shards)]
-    return _assemble(where, first.metric, first.dim, places, on, fill, at_once=1)
-
-
-_Made = tuple[ivf.Core | brute_force.Index, TrainedModels | None]
-
-
-def _assemble(
-    where: str,
-    how: Metric,
-    dim: int,
-    places: list[Backend],
-    on: list[list[int]],
-    fill: Callable[[int, int], _Made],
-    at_once: int,
-) -> ShardedIndex:
-    """fill(place, shard) for the places on[shard] of every shard, so many at once."""
-    threads = {place.device: ThreadPoolExecutor(1, place.device) for place in places}
-    work = [(place, shard) for shard, its_places in enumerate(on) for place in its_places]
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(fill, *item) for item in work]
-        names = [f"partition {shard} on {places[place].device}" for place, shard in work]
-        made = gather(where, names, futures)
-    held: list[list[Partition]] = [[] for _ in on]
-    for (place, shard), (part, _) in zip(work, made, strict=True):
-        backend = places[place]
-        held[shard].append(Partition(backend, part, threads[backend.device]))
-    models = {shard: its_own for (_, shard), (_, its_own) in zip(work, made, strict=True)}
-    shards = tuple(tuple(replicas) for replicas in held)
-    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))))
-
-
-def _check_comparable(where: str, shards: Sequence[Shard]) -> None:
-    """Raise unless distances to the rows of all shards mean the same."""
-    first = shards[0]
-    want = kinds.name_of(first.models), first.metric, first.dim
-    for number, shard in enumerate(shards):
-        got = kinds.name_of(shard.models), shard.metric, shard.dim
-        if got != want:
-            rule = "be {}, {}, dim {}, as the first".format(*want)
-            raise bad_value(where, f"shard {number}", rule, "{}, {}, dim {}".format(*got))
+    return sharded.place("shards.from_shards", shards, devices, n_replicas, scope)
 
 
 def _models(
@@ -276,13 +214,3 @@ def search(
     with there.active():
         dists, ids = there.put(found[0]), there.put(found[1])
         return arrays.output(distances, dists), arrays.output(neighbors, ids)
-
-
-def _devices(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:
-    n_replicas = validate.integer(where, "n_replicas", n_replicas, 1)
-    if isinstance(devices, str) or not len(devices):
-        raise bad_value(where, "devices", "be a list of devices", repr(devices))
-    if len(devices) % n_replicas:
-        rule = f"be a multiple of n_replicas={n_replicas}"
-        raise bad_value(where, "the number of devices", rule, len(devices))
-    return [backends.choose(where, device) for device in devices]

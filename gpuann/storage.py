@@ -69,6 +69,12 @@ def write(path: Path, kind: str, about: Mapping[str, Any], named: Mapping[str, H
             file.put(name, 0, array)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step: synced under another name, then renamed."""
+    with _unseen(path) as handle:
+        handle.write(text.encode())
+
+
 @contextmanager
 def create(
     path: Path,
@@ -86,17 +92,22 @@ def create(
     placed = {
         name: Entry(e.dtype, e.shape, e.start + first, e.checksum) for name, e in entries.items()
     }
+    with _unseen(path) as handle:
+        handle.truncate(first + start)
+        yield NewFile(handle, placed)
+        sums = {name: _checksum(handle, entry) for name, entry in placed.items()}
+        final = {name: Entry(e.dtype, e.shape, e.start, sums[name]) for name, e in entries.items()}
+        handle.seek(0)
+        handle.write(_header(kind, about, final))
+
+
+@contextmanager
+def _unseen(path: Path) -> Iterator[BinaryIO]:
+    """A file that gets its name once it is whole and on the disk; none if the block fails."""
     hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with hidden.open("w+b") as handle:
-            handle.truncate(first + start)
-            yield NewFile(handle, placed)
-            sums = {name: _checksum(handle, entry) for name, entry in placed.items()}
-            final = {
-                name: Entry(e.dtype, e.shape, e.start, sums[name]) for name, e in entries.items()
-            }
-            handle.seek(0)
-            handle.write(_header(kind, about, final))
+            yield handle
             handle.flush()
             os.fsync(handle.fileno())
         hidden.replace(path)

@@ -14,7 +14,6 @@ from engines import needs_fibers
 
 from bench.data import clustered
 from gpuann import brute_force, distributed, ivf_flat, ivf_pq, shards
-from gpuann.distributed.shard import Shard, shard_of
 
 ROWS, QUERIES = clustered(900, 16, 40)
 IDS = np.random.default_rng(5).permutation(4000)[:900].astype(np.int64)
@@ -33,21 +32,18 @@ def trained(kind, metric="sqeuclidean", rows=ROWS, seed=0):
     return distributed.train_local(params, samples, device="cpu")
 
 
-def parts(kind, metric="sqeuclidean", cuts=CUTS, ids=IDS, **more):
+def parts(kind, metric="sqeuclidean", ids=IDS):
     made = trained(kind, metric)
     return [
-        distributed.build_part(made, ROWS[a:b], ids[a:b], device="cpu", **more)
-        for a, b in itertools.pairwise(cuts)
+        distributed.build_part(made, ROWS[a:b], ids[a:b], device="cpu")
+        for a, b in itertools.pairwise(CUTS)
     ]
 
 
-def flat_parts(metric="sqeuclidean", cuts=CUTS, ids=IDS):
-    """Brute force has no models: its shards are those of an index."""
-    held = [brute_force.build(ROWS[a:b], metric, device="cpu") for a, b in itertools.pairwise(cuts)]
-    made = [shard_of(None, index) for index in held]
+def flat_parts(metric="sqeuclidean"):
     return [
-        Shard(s.metric, s.dim, None, s.payload, s.lists._replace(ids=ids[a:b]))
-        for s, (a, b) in zip(made, itertools.pairwise(cuts), strict=True)
+        distributed.build_part(metric, ROWS[a:b], IDS[a:b], device="cpu")
+        for a, b in itertools.pairwise(CUTS)
     ]
 
 
@@ -163,16 +159,17 @@ def test_independent_models_stand_side_by_side():
     assert shards.from_shards(parts("ivf_flat"), ["cpu"] * 2).has_one_model
 
 
-@pytest.mark.parametrize("given", [None, IDS[:300]])
-def test_rows_that_are_not_finite_are_refused_or_dropped_by_choice(given):
+@pytest.mark.parametrize("given", [IDS[:300], 5000])
+@pytest.mark.parametrize("kind", ["brute_force", "ivf_pq"])
+def test_rows_that_are_not_finite_are_refused_or_dropped_by_choice(kind, given):
     rows = ROWS[:300].copy()
     rows[[7, 200], 3] = [np.nan, np.inf]
-    made = trained("ivf_pq")
+    made = "cosine" if kind == "brute_force" else trained("ivf_pq")
     with pytest.raises(ValueError, match=r"finite .* in row 7, column 3"):
         distributed.build_part(made, rows, given, device="cpu")
     got = distributed.build_part(made, rows, given, non_finite="drop", device="cpu")
     left = np.delete(np.arange(300), [7, 200])
-    names = left if given is None else given[left]
+    names = given + left if np.ndim(given) == 0 else given[left]
     want = distributed.build_part(made, rows[left], names, device="cpu")
     assert_same_shard(got, want)
     assert got.n_dropped == 2
@@ -240,6 +237,11 @@ ERRORS = {
         lambda: distributed.build_part(trained("ivf_flat"), ROWS[:3], [4]),
         r"ids must have shape \(3,\)",
     ),
+    "running ids": (
+        lambda: distributed.build_part(trained("ivf_flat"), ROWS[:3], -2),
+        "ids must be at least 0, got -2",
+    ),
+    "metric": (lambda: distributed.build_part("l2", ROWS), "metric must be one of"),
     "non_finite": (
         lambda: distributed.build_part(trained("ivf_flat"), ROWS, non_finite="keep"),
         "non_finite must be one of raise, drop",

@@ -32,6 +32,7 @@ LEVELS = [
     {"kinds", "partitions"},
     {"distributed"},
     {"sharded"},
+    {"on_disk"},
     {"shards"},
     {"cli", "demo"},
 ]

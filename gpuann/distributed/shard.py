@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gpuann import arrays, backends, brute_force, ivf, kinds, training, validate
+from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Lists, Payload
@@ -66,9 +67,9 @@ class Shard:
 
 
 def build_part(
-    models: TrainedModels,
+    models: TrainedModels | str,
     dataset: Any,
-    ids: Any = None,
+    ids: Any = 0,
     *,
     non_finite: str = "raise",
     device: str | None = None,
@@ -78,11 +79,11 @@ def build_part(
 
     Parameters
     ----------
-    models : TrainedModels
+    models : TrainedModels, or a metric's name for brute force
     dataset : array (n_rows, dim), float32, float16, int8 or uint8, host or device; a memory-map; or
         chunks of rows
-    ids : array (n_rows,) of integers, optional
-        The rows' names over all shards, 0 or more, distinct; default: row numbers of the part.
+    ids : array (n_rows,) of integers, or int, default 0
+        The rows' names over all shards, 0 or more, distinct; or the first of running ones.
     non_finite : {"raise", "drop"}, default "raise"
         What to do with rows that are not finite or beyond 2^50: refuse the part and name the first
         of them, or leave them out and count them.
@@ -94,25 +95,27 @@ def build_part(
     Shard, on the host
     """
     where = "distributed.build_part"
-    validate.instance(where, "models", models, TrainedModels)
     validate.one_of(where, "non_finite", non_finite, ("raise", "drop"))
-    backend = backends.choose(where, device)
     rows = arrays.Rows(where, "dataset", dataset)
-    if rows.dim != models.dim:
-        rule = f"have shape (n, {models.dim}), as its models"
-        raise bad_value(where, "dataset", rule, (rows.n_rows, rows.dim))
-    names = None if ids is None else given_ids(where, ids, rows.n_rows)
-    kept = rows
+    if not isinstance(models, str):
+        validate.instance(where, "models", models, TrainedModels)
+        if rows.dim != models.dim:
+            rule = f"have shape (n, {models.dim}), as its models"
+            raise bad_value(where, "dataset", rule, (rows.n_rows, rows.dim))
+    backend = backends.choose(where, device)
+    names, kept = _names(where, ids, rows.n_rows), rows
     if non_finite == "drop":
         keep = np.concatenate([usable(chunk) for _, chunk in rows.chunks()])
         if not keep.all():
-            names = np.flatnonzero(keep) if names is None else names[keep]
-            pieces = _Kept(rows, keep)
-            kept = arrays.Rows(where, "dataset", pieces)
+            names, kept = names[keep], arrays.Rows(where, "dataset", _Kept(rows, keep))
     else:
         rows.check()
+    n_dropped = rows.n_rows - kept.n_rows
+    if isinstance(models, str):
+        how = metrics.check(where, models)
+        return shard_of(None, brute_force.build_part(backend, kept, how, names), n_dropped)
     core = training.build_part(backend, models, kept, names, progress=progress)
-    return shard_of(models, core, rows.n_rows - kept.n_rows)
+    return shard_of(models, core, n_dropped)
 
 
 class _Kept:
@@ -135,8 +138,11 @@ def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Sh
     return Shard(part.metric, part.dim, models, payload, lists, n_dropped)
 
 
-def given_ids(where: str, ids: Any, n_rows: int) -> HostArray:
-    """Ids that a caller gives, checked -> (n_rows,) int64."""
+def _names(where: str, ids: Any, n_rows: int) -> HostArray:
+    """Ids that a caller gives, or running ones, checked -> (n_rows,) int64."""
+    if np.ndim(ids) == 0:
+        first = validate.integer(where, "ids", ids, 0)
+        return np.arange(first, first + n_rows, dtype=np.int64)
     array = arrays.as_host(where, "ids", ids)
     if array.shape != (n_rows,):
         raise bad_value(where, "ids", f"have shape ({n_rows},)", array.shape)

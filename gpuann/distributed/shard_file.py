@@ -1,0 +1,99 @@
+"""A shard as one file: all its arrays and its models."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpuann import kinds, metric, storage
+from gpuann.arrays import HostArray
+from gpuann.backends.seam import FlatPayload, Lists, Payload, PqPayload
+from gpuann.distributed.shard import Shard
+from gpuann.errors import bad_value
+from gpuann.trained import TrainedModels
+
+KIND = "shard"
+_ROWS = ("ids", "norms", "codes", "vectors", "scale")  # one entry a row: the large ones
+_MODELS = ("centers", "shift", "codebooks", "bounds")  # in the order of TrainedModels
+
+
+def save_shard(path: Path, shard: Shard) -> None:
+    """Write a shard's file."""
+    storage.write(path, KIND, about(shard), arrays_of(shard))
+
+
+def about(shard: Shard) -> dict[str, Any]:
+    """What a file says of its shard beside the arrays."""
+    return {
+        "kind": kinds.name_of(shard.models),
+        "metric": shard.metric,
+        "dim": shard.dim,
+        "fingerprint": shard.fingerprint,
+        "n_dropped": shard.n_dropped,
+    }
+
+
+def arrays_of(shard: Shard) -> dict[str, HostArray]:
+    """Every array of a shard by the name that its file gives it."""
+    named: dict[str, Any] = dict(shard.lists._asdict())
+    if isinstance(shard.payload, PqPayload):
+        named["codes"] = shard.payload.codes
+    else:
+        named |= {"vectors": shard.payload.vectors, "scale": shard.payload.scale}
+    if shard.models is None:
+        named["shift"] = shard.payload[2]
+    else:
+        for name in _MODELS:
+            named[name] = getattr(shard.models, name)
+    return {name: array for name, array in named.items() if array is not None}
+
+
+def read_shard(where: str, path: Path, *, mapped: bool) -> Shard:
+    """A shard from its file, every checksum compared; `mapped` leaves its rows in the file."""
+    file = storage.StoredFile(where, path, KIND)
+    if mapped:
+        file.verify()
+    read = {
+        name: file.map(name) if mapped and name in _ROWS else file.read(name)
+        for name in file.entries
+    }
+    return _shard(where, path, file.about, read)
+
+
+def read_ids(where: str, path: Path) -> HostArray:
+    """The ids of a shard's file (n_rows,) int64."""
+    return storage.StoredFile(where, path, KIND).read("ids")
+
+
+def models_in(file: storage.StoredFile) -> TrainedModels | None:
+    """The models of a shard's file, None for brute force."""
+    named = {name: file.read(name) for name in _MODELS if name in file.entries}
+    return _models(file.about, named)
+
+
+def _models(said: dict[str, Any], read: dict[str, HostArray]) -> TrainedModels | None:
+    if "centers" not in read:
+        return None
+    how = metric.check("distributed", said["metric"])
+    return TrainedModels(how, said["dim"], *(read.get(name) for name in _MODELS))  # type: ignore[arg-type]
+
+
+def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArray]) -> Shard:
+    how, dim, models = metric.check(where, said["metric"]), said["dim"], _models(said, read)
+    lists = Lists(*(read[name] for name in Lists._fields))
+    if models is not None and models.codebooks is not None:
+        payload: Payload = PqPayload(read["codes"], models.codebooks, models.centers)
+    else:
+        payload = FlatPayload(read["vectors"], read.get("scale"), read.get("shift"))
+    shard = Shard(how, dim, models, payload, lists, said["n_dropped"])
+    sizes = np.diff(lists.offsets)
+    n_lists = 1 if models is None else models.n_lists
+    whole = (
+        len(sizes) == len(lists.radius) == n_lists
+        and lists.offsets[0] == 0
+        and lists.offsets[-1] == len(shard) == len(lists.norms) == len(payload[0])
+        and (sizes >= 0).all()
+    )
+    if not whole or shard.fingerprint != said["fingerprint"]:
+        raise bad_value(where, str(path), "hold a shard", "arrays that do not fit each other")
+    return shard

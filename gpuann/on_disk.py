@@ -1,0 +1,123 @@
+"""A sharded index in a folder: saved, loaded onto any number of devices, extended."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gpuann import sharded, validate
+from gpuann._nvtx import annotate
+from gpuann.arrays import HostArray
+from gpuann.distributed.folder import (
+    MANIFEST,
+    commit,
+    drop_unlisted,
+    open_shards,
+    read_manifest,
+    write_all,
+    write_shard,
+)
+from gpuann.distributed.shard import build_part, shard_of
+from gpuann.distributed.shard_file import KIND, models_in
+from gpuann.errors import bad_value
+from gpuann.sharded import ShardedIndex
+from gpuann.storage import StoredFile
+
+
+@annotate("shards.save")
+def save(folder: Any, index: ShardedIndex, *, replace: bool = False) -> None:
+    """Write an index into a folder: a file for each partition and a manifest.
+
+    Parameters
+    ----------
+    folder : path, made if it is not there
+    index : ShardedIndex
+    replace : bool, default False
+        Whether an index that is there already may be replaced: readers see one or the other.
+
+    Notes
+    -----
+    Any number of devices loads it. What is cut off in the middle leaves the folder as it was.
+    """
+    where = "shards.save"
+    validate.instance(where, "index", index, ShardedIndex)
+    if (Path(folder) / MANIFEST).exists() and not replace:
+        raise bad_value(where, str(folder), "have no index yet", MANIFEST, "use replace=True")
+    parts = zip(index.models, index.shards, strict=True)
+    made = (shard_of(models, replicas[0].part) for models, replicas in parts)
+    shared = index.has_one_model or index.models[0] is None
+    write_all(folder, made, scope="shared" if shared else "independent")
+
+
+@annotate("shards.load")
+def load(folder: Any, devices: Sequence[str], *, n_replicas: int = 1) -> ShardedIndex:
+    """The index of a folder, on any number of devices; see `from_shards`.
+
+    Parameters
+    ----------
+    folder : path
+    devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
+    n_replicas : int, default 1; devices that hold each partition
+
+    Notes
+    -----
+    Every checksum is compared. Memory one partition at a time on the host, beside the index.
+    """
+    where = "shards.load"
+    manifest, shards = open_shards(where, folder, mapped=True)
+    return sharded.place(where, shards, devices, n_replicas, manifest.scope)
+
+
+@annotate("shards.extend")
+def extend(
+    folder: Any,
+    dataset: Any,
+    ids: Any = None,
+    *,
+    non_finite: str = "raise",
+    device: str | None = None,
+    progress: bool = False,
+) -> HostArray:
+    """Add rows to the index of a folder, as one more shard of its models.
+
+    Parameters
+    ----------
+    folder : path, of an index of scope "shared"
+    dataset : array (n_rows, dim) or chunks of rows, as `distributed.build_part` takes them
+    ids : array (n_rows,) of integers, optional
+        Their names; one that is there already is refused. Default: on from the largest.
+    non_finite : {"raise", "drop"}, default "raise"; as in `distributed.build_part`
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    progress : bool, default False; bars, if standard error is a terminal
+
+    Returns
+    -------
+    ids (n_rows,) int64, ascending, of the rows that were added
+
+    Notes
+    -----
+    Readers see all of the rows or none. Many small shards make searches slower:
+    `distributed.rebalance_folder` makes few of them.
+    """
+    where = "shards.extend"
+    manifest = read_manifest(where, folder)
+    if manifest.scope != "shared":
+        way_out = "train models, build_part and commit a shard of its own"
+        raise bad_value(where, str(folder), 'be of scope "shared"', f'"{manifest.scope}"', way_out)
+    file = StoredFile(where, Path(folder) / manifest.shards[0].file, KIND)
+    shard = build_part(
+        models_in(file) or file.about["metric"],
+        dataset,
+        manifest.next_id if ids is None else ids,
+        non_finite=non_finite,
+        device=device,
+        progress=progress,
+    )
+    entry = write_shard(folder, shard)
+    try:
+        commit(folder, [entry])
+    except BaseException:
+        drop_unlisted(folder, [entry])
+        raise
+    return np.sort(shard.ids)
