@@ -1,6 +1,6 @@
 """GPU-first approximate nearest-neighbour search, with a NumPy backend of the same answers."""
 
-from gpuann import brute_force, ivf_flat, ivf_pq, kmeans, shards
+from gpuann import brute_force, distributed, ivf_flat, ivf_pq, kmeans, shards, streamed
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
@@ -10,6 +10,7 @@ __all__ = [
     "BackendError",
     "__version__",
     "brute_force",
+    "distributed",
     "get_num_threads",
     "ivf_flat",
     "ivf_pq",
@@ -17,4 +18,5 @@ __all__ = [
     "refine",
     "set_num_threads",
     "shards",
+    "streamed",
 ]

@@ -154,7 +154,7 @@ def probe(core: Core, queries: Array, n_probes: int, workspace_limit: int) -> Pr
     n_lists = len(core.coarse.centers)
 
     def scan(x: Array, found: int, _: slice) -> tuple[Array, Array]:
-        return _probe(core, x, found)
+        return nearest_lists(core, x, found)
 
     backend, how = core.backend, core.metric
     n_probes = min(n_probes, n_lists)
@@ -180,12 +180,12 @@ def search(
 
     def scan(x: Array, found: int, part: slice) -> tuple[Array, Array]:
         if probed is None:
-            to_center, nearest = _probe(core, x, n_probes)
+            to_center, nearest = nearest_lists(core, x, n_probes)
             lists_of = Probed(to_center, nearest.astype(backend.xp.int32))
         else:
             lists_of = Probed(*(backend.put(a[part]) for a in probed))
         within = None if farthest is None else backend.put(farthest[part])
-        near, names = _scan(core, x, found, lists_of, workspace_limit, within)
+        near, names = scan_probed(core, x, found, lists_of, workspace_limit, within)
         return without_direction(how, x, near), names
 
     n_rows = len(core.lists.ids)
@@ -241,7 +241,7 @@ def _moved(core: Core, x: Array) -> Array:
     return pad(core.backend.xp, moved, core.coarse.centers.shape[1])
 
 
-def _probe(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
+def nearest_lists(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
     """One batch -> distances to the nearest centres, to rounding, and their lists (n, n_probes)."""
     coarse, xp = core.coarse, core.backend.xp
     whole = xp.zeros((len(x), 1), xp.int32)
@@ -251,7 +251,7 @@ def _probe(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
     )
 
 
-def _scan(
+def scan_probed(
     core: Core, x: Array, k: int, probed: Probed, workspace_limit: int, within: Array | None
 ) -> tuple[Array, Array]:
     """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""

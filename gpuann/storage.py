@@ -10,9 +10,12 @@ Format: huggingface.co/docs/safetensors.
 """
 
 import hashlib
+import io
 import json
 import os
+import threading
 import uuid
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,14 +133,17 @@ class NewFile:
 
 
 class StoredFile:
-    """A file's arrays, read when they are asked for."""
+    """A file's arrays, read when they are asked for; it stays open, so its name may go."""
 
     def __init__(self, where: str, path: Path, kind: str) -> None:
         self.path, self._where = path, where
         try:
             header, first, size = _read_header(path)
+            number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except (OSError, ValueError) as error:
             raise self._damaged(str(error)) from None
+        weakref.finalize(self, os.close, number)
+        self._handle, self._reading = io.FileIO(number, closefd=False), threading.Lock()
         texts = header.pop("__metadata__", {})
         if not isinstance(texts, dict) or texts.get("format") != f"gpuann {kind}":
             rule = f"be a gpuann {kind}"
@@ -175,11 +181,11 @@ class StoredFile:
         """Entries row ... row + len(out) - 1 of the first axis of an array, into out, unchecked."""
         entry = self.entries[name]
         view = _bytes_of(out)
-        with self.path.open("rb", buffering=0) as handle:
-            handle.seek(entry.start + row * entry.row_bytes)
+        with self._reading:
+            self._handle.seek(entry.start + row * entry.row_bytes)
             done = 0
             while done < len(view):
-                got = handle.readinto(view[done:])
+                got = self._handle.readinto(view[done:])
                 if not got:
                     raise self._damaged("it has become shorter")
                 done += got

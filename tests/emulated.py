@@ -53,6 +53,7 @@ class EmulatedDevice:
         self.waits = 0  # how often the host waited for the device
         self.made = 0  # arrays made by the array module
         self.streams = 0  # how many were asked for
+        self.pinned_bytes = 0  # in all
         self.watched = False  # whether array work outside `active` is a mistake
         self._depth = 0
         self.fault = None  # raised by the next synchronize
@@ -112,6 +113,14 @@ class EmulatedDevice:
         self.borrowed[name] = made  # of whichever thread came last
         self._held[threading.get_ident(), name] = made  # as a workspace does
         return made
+
+    def pinned(self, n_bytes):
+        self.pinned_bytes += n_bytes
+        return np.empty(n_bytes, np.uint8)
+
+    def upload(self, host):
+        self.must_be_active()
+        return self.array(host)
 
     def empty(self, shape, dtype):
         memory = self._memory.allocate(shape, dtype)

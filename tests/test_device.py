@@ -71,11 +71,20 @@ class FakeCupy:
                 funcSetAttribute=lambda *a: fake.said.append(("attribute", *a)),
             ),
             get_current_stream=Stream,
+            alloc_pinned_memory=lambda n: fake.said.append(("pinned", n)) or bytearray(n + 100),
         )
 
     def empty(self, n_bytes, dtype):
         self.said.append(("empty", n_bytes))
-        return np.empty(n_bytes, dtype)
+        return np.empty(n_bytes, dtype).view(FakeDeviceArray)
+
+
+class FakeDeviceArray(np.ndarray):
+    """As far as uploads look at it."""
+
+    def set(self, host, stream):
+        assert stream.ptr == 5, "on the current stream"
+        self[...] = host
 
 
 class FakeArray:
@@ -169,6 +178,27 @@ def test_scratch_is_reused_and_grows(cupy):
 
 
 @needs_nvrtc
+def test_uploads_go_from_pinned_memory_on_the_current_stream(cupy):
+    on = device.CupyDevice(1, cupy)
+    staged = on.pinned(24)
+    assert (staged.shape, staged.dtype, staged.flags.writeable) == ((24,), np.uint8, True)
+    part = staged[:12].view(np.float32)
+    part[:] = [1, 2, 3]
+    made = on.upload(part)
+    assert made.tolist() == [1, 2, 3]
+    assert not np.shares_memory(made, staged)
+    said = [s for s in cupy.said if s[0] in ("enter", "leave", "pinned", "empty")]
+    assert said == [
+        ("enter", 1),
+        ("pinned", 24),
+        ("leave", 1),
+        ("enter", 1),
+        ("empty", (3,)),
+        ("leave", 1),
+    ]
+
+
+@needs_nvrtc
 def test_an_old_device_is_refused(cupy):
     with pytest.raises(BackendError, match=r"compute capability must be 8.0 or newer, got 7.5"):
         device.CupyDevice(0, FakeCupy("75"))
@@ -179,7 +209,8 @@ def test_the_installed_cupy_has_what_is_used():
     missing = [name for name in NAMES if not hasattr(cupy, name)]
     assert not missing, "the emulated array module has names that CuPy has not"
     assert hasattr(cupy.maximum, "at")
-    for path in ("cuda.Device", "cuda.function.Module", "cuda.get_current_stream"):
+    paths = ["cuda.Device", "cuda.function.Module", "cuda.get_current_stream", "ndarray.set"]
+    for path in [*paths, "cuda.alloc_pinned_memory"]:
         found = cupy
         for part in path.split("."):
             found = getattr(found, part)

@@ -67,6 +67,16 @@ class Backend:
         """A stream of its own, to be entered by one thread."""
         return contextlib.nullcontext() if self.cuda is None else self.cuda.stream()
 
+    def staging(self, n_bytes: int) -> npt.NDArray[np.uint8]:
+        """Host memory (n_bytes,) uint8 to fill and to `upload` from."""
+        return np.empty(n_bytes, np.uint8) if self.cuda is None else self.cuda.pinned(n_bytes)
+
+    def upload(self, host: npt.NDArray[Any]) -> Array:
+        """A piece of `staging` on the device; on the CPU that piece itself. It may be filled anew
+        once the device has been waited for and the array is no longer needed.
+        """
+        return host if self.cuda is None else self.cuda.upload(host)
+
     def synchronize(self) -> None:
         """Wait for the device."""
         if self.cuda is not None:

@@ -79,6 +79,19 @@ class CupyDevice:
         """See `launch.Device`."""
         return self._workspace.take(name, shape, np.dtype(dtype))
 
+    def pinned(self, n_bytes: int) -> Any:
+        """See `launch.Device`."""
+        with self._device:
+            memory = self.xp.cuda.alloc_pinned_memory(n_bytes)
+        return np.frombuffer(memory, np.uint8, n_bytes)
+
+    def upload(self, host: Any) -> Any:
+        """See `launch.Device`."""
+        with self._device:
+            made = self.xp.empty(host.shape, host.dtype)
+            made.set(host, self.xp.cuda.get_current_stream())
+        return made
+
     def _function(self, source: Source, entry: str) -> Any:
         """The entry, compiled and loaded at its first use; one module serves all its entries."""
         found = self._functions.get((source, entry))

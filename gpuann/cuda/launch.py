@@ -68,6 +68,16 @@ class Device(Protocol):
         """Uninitialised memory for the operation under way; see `Workspace`."""
         ...
 
+    def pinned(self, n_bytes: int) -> Any:
+        """Host memory (n_bytes,) uint8 that the device can copy from by itself."""
+        ...
+
+    def upload(self, host: Any) -> Any:
+        """A host array on the device, copied on the current stream: pinned memory may not be
+        changed before the stream has been waited for.
+        """
+        ...
+
 
 class Arguments(NamedTuple):
     """The struct of one operation, packed once for all of its launches."""

@@ -160,16 +160,22 @@ def read_manifest(where: str, folder: Any) -> Manifest:
 
 def open_shards(where: str, folder: Any, *, mapped: bool) -> tuple[Manifest, list[Shard]]:
     """All shards of a folder: read, or with `mapped` verified and mapped, not held in memory."""
-    manifest = read_manifest(where, folder)
-    shards = []
-    for entry in manifest.shards:
-        path = Path(folder) / entry.file
-        shard = read_shard(where, path, mapped=mapped)
-        if _entry(entry.file, shard) != entry:
-            got = f"another shard, {shard!r}"
-            raise bad_value(where, str(path), "be as the manifest says", got)
-        shards.append(shard)
-    return manifest, shards
+    while True:
+        manifest = read_manifest(where, folder)
+        try:
+            return manifest, [_open(where, folder, entry, mapped) for entry in manifest.shards]
+        except ValueError:
+            if read_manifest(where, folder) == manifest:
+                raise
+            # replaced in between, and its old files are gone: read the new one
+
+
+def _open(where: str, folder: Any, entry: ShardEntry, mapped: bool) -> Shard:
+    path = Path(folder) / entry.file
+    shard = read_shard(where, path, mapped=mapped)
+    if _entry(entry.file, shard) != entry:
+        raise bad_value(where, str(path), "be as the manifest says", f"another shard, {shard!r}")
+    return shard
 
 
 def rebalance_folder(folder: Any, n_shards: int) -> Manifest:

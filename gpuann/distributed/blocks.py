@@ -1,0 +1,139 @@
+"""Lists that do not fit: read block by block from files or host memory, one ahead of the search.
+
+A block holds whole lists, or a piece of a long one. The lists of all shards are put together while
+they are read, so that a list is one run of rows, however many shards it lies in.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from gpuann.arrays import HostArray
+from gpuann.distributed.shard import Shard
+from gpuann.distributed.shard_file import arrays_of
+from gpuann.storage import StoredFile
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """The rows of one shard, wherever they lie."""
+
+    offsets: HostArray
+    """(n_lists + 1,) int64, first storage row of each list."""
+
+    def row(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        """Dtype and shape of a row's entry in an array, None if there is no such array."""
+        ...
+
+    def read(self, name: str, first: int, out: HostArray) -> None:
+        """Rows first ... first + len(out) - 1 of an array, into out."""
+        ...
+
+
+class FileSource:
+    """A shard's file."""
+
+    def __init__(self, file: StoredFile) -> None:
+        self._file, self.offsets = file, file.read("offsets")
+
+    def row(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        """See `Source`."""
+        entry = self._file.entries.get(name)
+        return None if entry is None else (entry.dtype, entry.shape[1:])
+
+    def read(self, name: str, first: int, out: HostArray) -> None:
+        """See `Source`."""
+        self._file.read_rows(name, first, out)
+
+
+class ShardSource:
+    """A shard in host memory."""
+
+    def __init__(self, shard: Shard) -> None:
+        self._arrays, self.offsets = arrays_of(shard), shard.lists.offsets
+
+    def row(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        """See `Source`."""
+        array = self._arrays.get(name)
+        return None if array is None else (array.dtype, array.shape[1:])
+
+    def read(self, name: str, first: int, out: HostArray) -> None:
+        """See `Source`."""
+        out[...] = self._arrays[name][first : first + len(out)]
+
+
+class Piece(NamedTuple):
+    """Rows start ... stop - 1 of a list, counted over all sources."""
+
+    list: int
+    start: int
+    stop: int
+
+
+class OnlyList:
+    """A source of brute force as list `number` of n: its rows have an origin of their own."""
+
+    def __init__(self, source: Source, number: int, n: int) -> None:
+        self._source, self.row, self.read = source, source.row, source.read
+        self.offsets = np.where(np.arange(n + 1) > number, source.offsets[-1], 0)
+
+
+def cut(sizes: HostArray, wanted: Sequence[int], most_rows: int) -> Iterator[list[Piece]]:
+    """The wanted lists in blocks of at most most_rows rows; sizes (n_lists,) int64."""
+    block: list[Piece] = []
+    room = most_rows
+    for l in wanted:
+        start, size = 0, int(sizes[l])
+        while start < size:
+            if room == 0 or (block and size - start > room and size <= most_rows):
+                yield block  # full, or a list that fits into a block of its own is kept whole
+                block, room = [], most_rows
+            stop = min(size, start + room)
+            block.append(Piece(l, start, stop))
+            start, room = stop, room - (stop - start)
+    if block:
+        yield block
+
+
+def read_block(sources: Sequence[Source], name: str, block: list[Piece], out: HostArray) -> None:
+    """An array's rows of a block, in the block's order, into out (n_rows, ...)."""
+    runs: list[tuple[int, int, int, int]] = []  # source, first row there, first row here, rows
+    here = 0
+    for piece in block:
+        before = 0  # rows of the list in the sources before
+        for number, source in enumerate(sources):
+            first, last = (int(row) for row in source.offsets[piece.list : piece.list + 2])
+            low = max(piece.start - before, 0)
+            high = min(piece.stop - before, last - first)
+            before += last - first
+            if low >= high:
+                continue
+            n, there = high - low, first + low
+            if runs:
+                own, old_there, old_here, old_n = runs[-1]
+                if own == number and old_there + old_n == there:
+                    runs[-1] = own, old_there, old_here, old_n + n  # goes on where that ended
+                    here += n
+                    continue
+            runs.append((number, there, here, n))
+            here += n
+    for number, there, at, n in runs:
+        sources[number].read(name, there, out[at : at + n])
+
+
+def ahead(items: Sequence[Any], load: Callable[[Any], T]) -> Iterator[T]:
+    """load(item) of each, the next one loaded while the last is worked on.
+
+    Two are held at once if the caller lets go of one before it asks for the next.
+    """
+    with ThreadPoolExecutor(1, "gpuann-blocks") as pool:
+        pending = pool.submit(load, items[0]) if items else None
+        for number in range(len(items)):
+            loaded = pending.result() if pending else None
+            more = number + 1 < len(items)
+            pending = pool.submit(load, items[number + 1]) if more else None
+            yield loaded  # type: ignore[misc]
+            loaded = None
