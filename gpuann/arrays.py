@@ -92,11 +92,12 @@ class Rows:
     From an array or memory-map it reads slices. From chunks it reads one after another: a list of
     arrays, any object that can be iterated again, or a function that returns a fresh iterator are
     never held whole; a one-shot iterator (a generator) can be read only once, so its chunks are
-    kept in memory.
+    kept in memory. `chunk_floats` is how many components a chunk has at most.
     """
 
     def __init__(self, where: str, name: str, data: Any) -> None:
         self._where, self._name = where, name
+        self.chunk_floats = CHUNK_FLOATS
         self.array: HostArray | None = None
         if _is_chunked(data):
             self._open = _reopen(data)
@@ -111,9 +112,9 @@ class Rows:
 
     def chunks(self, most_floats: int | None = None) -> Iterator[tuple[int, HostArray]]:
         """(first row, rows (n, dim) C-contiguous of the data's own dtype), in order; of at most so
-        many components, CHUNK_FLOATS if nothing is said.
+        many components, chunk_floats if nothing is said.
         """
-        step = max(1, (most_floats or CHUNK_FLOATS) // self.dim)
+        step = max(1, (most_floats or self.chunk_floats) // self.dim)
         start = 0
         for piece in (self.array,) if self.array is not None else self._pieces():
             self._same_again(start + len(piece) <= self.n_rows, "more rows")
@@ -135,6 +136,7 @@ class Rows:
         """Rows [start, stop) as a data set of their own, read from this one."""
         made = object.__new__(Rows)
         made._where, made._name = self._where, self._name
+        made.chunk_floats = self.chunk_floats
         made.n_rows, made.dim, made.dtype = stop - start, self.dim, self.dtype
         made.array = None if self.array is None else self.array[start:stop]
         if self.array is None:
@@ -197,6 +199,11 @@ def _is_chunked(data: Any) -> bool:
     if hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
         return False
     return callable(data) or isinstance(data, Iterable)
+
+
+def is_one_shot(data: Any) -> bool:
+    """Whether data are chunks that can be read only once."""
+    return _is_chunked(data) and not callable(data) and iter(data) is data
 
 
 def _reopen(data: Any) -> Callable[[], Iterable[Any]]:

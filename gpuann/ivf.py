@@ -135,7 +135,7 @@ def fill(
 
 
 def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool, name: str) -> Any:
-    total = -(-rows.n_rows * rows.dim // arrays.CHUNK_FLOATS)
+    total = -(-rows.n_rows * rows.dim // rows.chunk_floats)
     for start, chunk in bar(rows.chunks(), name, show=progress, total=total):
         yield start, backend.put(chunk)
 

@@ -26,6 +26,9 @@ from gpuann.index import SearchShape, check_results
 from gpuann.index import search as run_search
 from gpuann.params import WORKSPACE_LIMIT, IvfSearchParams
 from gpuann.stored import Block, Loader, Stored, head, in_files, in_memory
+from gpuann.streamed_build import build
+
+__all__ = ["StreamedIndex", "build", "open", "search"]
 
 BLOCK_BYTES = 1 << 28
 LEAST_BLOCK = 1 << 12

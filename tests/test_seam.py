@@ -31,7 +31,7 @@ LEVELS = [
     {"brute_force", "ivf_flat", "ivf_pq", "rerank"},
     {"kinds", "partitions"},
     {"distributed"},
-    {"sharded", "stored"},
+    {"sharded", "stored", "streamed_build"},
     {"streamed"},
     {"on_disk"},
     {"shards"},
