@@ -15,13 +15,12 @@ from gpuann.distributed import blocks
 from gpuann.distributed.folder import read_manifest
 from gpuann.distributed.reshard import check_same
 from gpuann.distributed.shard import Shard, distinct
-from gpuann.distributed.shard_file import KIND, models_in
+from gpuann.distributed.shard_file import KIND, ROWS, models_in
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
 from gpuann.storage import StoredFile
 from gpuann.trained import TrainedModels
 
-_ROWS = ("ids", "norms", "codes", "vectors", "scale")  # arrays with an entry a row
 _ALIGNED = 64  # bytes: where arrays begin in a block
 
 
@@ -43,7 +42,7 @@ class Stored(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Of a row in all arrays."""
-        entries = [self.sources[0].row(name) for name in _ROWS]
+        entries = [self.sources[0].row(name) for name in ROWS]
         return sum(e[0].itemsize * int(np.prod(e[1])) for e in entries if e is not None)
 
 
@@ -102,7 +101,7 @@ def _stored(
     radius: list[HostArray],
     shifts: list[HostArray | None],
 ) -> Stored:
-    for name in _ROWS:
+    for name in ROWS:
         for number, source in enumerate(sources):
             if source.row(name) != sources[0].row(name):
                 rule = f"have {name} of {sources[0].row(name)} as the first"
@@ -146,7 +145,7 @@ class Loader:
     def __init__(self, stored: Stored, centers: ivf.Core | None, backend: Backend, n_bytes: int):
         self._stored, self._centers, self._backend = stored, centers, backend
         self._most_rows = max(1, n_bytes // stored.row_bytes)
-        room = self._most_rows * stored.row_bytes + _ALIGNED * len(_ROWS)
+        room = self._most_rows * stored.row_bytes + _ALIGNED * len(ROWS)
         # on a device a block leaves its staging memory before the next one is read
         n_sets = 2 if backend.cuda is None else 1
         with backend.active():
@@ -180,7 +179,7 @@ class Loader:
         staging, at = self._staging[self._turn], 0
         self._turn = (self._turn + 1) % len(self._staging)
         made = {}
-        for name in _ROWS:
+        for name in ROWS:
             entry = self._stored.sources[0].row(name)
             if entry is None:
                 continue

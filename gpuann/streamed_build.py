@@ -13,6 +13,7 @@ from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann._progress import bar
 from gpuann.arrays import HostArray
+from gpuann.distributed.compact import merge_files
 from gpuann.distributed.folder import (
     MANIFEST,
     Manifest,
@@ -29,9 +30,9 @@ from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
 
 MEMORY_LIMIT = 1 << 30
-LEAST_MEMORY = 1 << 27
+LEAST_MEMORY = 1 << 28
 # Shares of memory_limit. A chunk in flight has some eight float32 copies, a sample four.
-_CHUNK, _SAMPLE, _SHARD, _MODELS = 1 / 16, 1 / 8, 1 / 4, 1 / 4
+_CHUNK, _SAMPLE, _SHARD, _MODELS = 1 / 32, 1 / 8, 1 / 4, 1 / 4
 _MODEL_COPIES = 8  # centres, their sums in float64, means
 _BESIDE_ROW = 60  # bytes: its list, order, place, id, norm, and what sorting takes
 
@@ -48,7 +49,7 @@ def build(
     device: str | None = None,
     progress: bool = False,
 ) -> Manifest:
-    """Train on a sample, store the rows shard by shard in a folder.
+    """Train on a sample, store the rows shard by shard in a folder, merge the shards there.
 
     Parameters
     ----------
@@ -58,8 +59,8 @@ def build(
         the folder first, for it can be read only once
     folder : path, made if it is not there
     memory_limit : int, default 1073741824
-        Bytes that the build may take beside the chunks that are handed to it. Less memory makes
-        more shards and trains on fewer rows.
+        Bytes that the build may take beside the chunks that are handed to it. With less it trains
+        on fewer rows, and sorts the others into lists in more steps.
     non_finite : {"raise", "drop"}, default "raise"; as in `distributed.build_part`
     replace : bool, default False; whether an index that is there already may be replaced
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
@@ -73,6 +74,7 @@ def build(
     Notes
     -----
     Cost   the data are read four times: counted, checked, sampled, stored.
+    Disk   twice the index, until it is done.
     Memory memory_limit on the host, and as much on the device. Pages of a memory-map are the
            system's, beside it.
     Order  same seed, same data, same memory_limit: the same index.
@@ -103,11 +105,15 @@ def build(
                     continue
                 shard = build_part(models, part, first, non_finite=non_finite, device=device)
                 written.append(write_shard(path, shard))
-            made = commit(path, written, replace=True)
+            if isinstance(models, TrainedModels) and len(written) > 1:
+                written.append(merge_files(where, path, written, int(limit * _SHARD)))
+                made = commit(path, written[-1:], replace=True)
+            else:
+                made = commit(path, written, replace=True)
         except BaseException:
             drop_unlisted(path, written)
             raise
-        drop_unlisted(path, old)
+        drop_unlisted(path, [*old, *written])
         return made
 
 

@@ -13,6 +13,7 @@ from engines import needs_fibers
 
 from bench.data import clustered
 from gpuann import brute_force, distributed, ivf_flat, ivf_pq, shards, storage
+from gpuann.distributed import compact
 from gpuann.distributed import folder as folders
 
 ROWS, QUERIES = clustered(700, 16, 30)
@@ -121,6 +122,45 @@ def test_rows_that_come_later_are_found_and_ids_stay(folder, kind):
     assert len(files(folder)) == 3, "the old files are gone"
     assert_same_knn(search(kind, shards.load(folder, ["cpu"])), want)
     assert_same(shards.extend(folder, ROWS[:1], device="cpu"), np.array([9100]))
+
+
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_flat cosine", "ivf_pq"])
+@pytest.mark.parametrize("most", [256, 2])
+def test_many_shards_become_one(folder, kind, most, monkeypatch):
+    """The rows of a list in the order of the shards: for runs of ids the single index."""
+    monkeypatch.setattr(compact, "_MOST_OPEN", most)
+    index = build(kind, 5)
+    shards.save(folder, index)
+    want = search(kind, index)
+    before = folders.open_shards("test", folder, mapped=False)[1]
+    made = distributed.compact_folder(folder, block_bytes=2000)
+    assert made.n_rows == 700
+    assert len(files(folder)) == 2, "nothing else is left"
+    after = folders.open_shards("test", folder, mapped=False)[1]
+    whole = distributed.merge(before)
+    for got, wanted in [(after[0].payload, whole.payload), (after[0].lists, whole.lists)]:
+        for a, b in zip(got, wanted, strict=True):
+            assert (a is None) == (b is None)
+            if a is not None:
+                assert_same(a, b)
+    assert_same_knn(search(kind, shards.load(folder, ["cpu"] * 2)), want)
+
+
+def test_what_cannot_become_one(folder):
+    shards.save(folder, build("brute_force"))
+    with pytest.raises(ValueError, match="must be an IVF index of scope"):
+        distributed.compact_folder(folder)
+    before = files(folder)
+    models = build("ivf_flat").models[0]
+    parts = [
+        distributed.build_part(models, rows, at, device="cpu")
+        for rows, at in [(ROWS[:20], 0), (ROWS[20:40].astype(np.float16), 20)]
+    ]
+    entries = [distributed.write_shard(folder, part) for part in parts]
+    distributed.commit(folder, entries, replace=True)
+    with pytest.raises(ValueError, match="have vectors of one kind in all shards"):
+        distributed.compact_folder(folder)
+    assert len(files(folder)) == len(before) + 2
 
 
 def test_an_id_is_there_once(saved):

@@ -11,6 +11,7 @@ Nothing here starts a process, a thread or a task: Dask, Spark, Ray, a pool or a
 these functions where the rows are. See README.md beside this file.
 """
 
+from gpuann.distributed.compact import compact_folder
 from gpuann.distributed.folder import (
     Manifest,
     ShardEntry,
@@ -45,6 +46,7 @@ __all__ = [
     "build_part",
     "combine",
     "commit",
+    "compact_folder",
     "merge",
     "merge_bounds",
     "next_centers",

@@ -75,13 +75,18 @@ def write_shard(folder: Any, shard: Shard) -> ShardEntry:
     """
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
-    name = f"shard-{uuid.uuid4().hex}.safetensors"
+    name = new_name()
     try:
         save_shard(place / name, shard)
     except BaseException:
         (place / name).unlink(missing_ok=True)
         raise
     return _entry(name, shard)
+
+
+def new_name() -> str:
+    """A file name that no shard has."""
+    return f"shard-{uuid.uuid4().hex}.safetensors"
 
 
 def _entry(name: str, shard: Shard) -> ShardEntry:

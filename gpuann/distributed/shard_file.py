@@ -13,7 +13,7 @@ from gpuann.errors import bad_value
 from gpuann.trained import TrainedModels
 
 KIND = "shard"
-_ROWS = ("ids", "norms", "codes", "vectors", "scale")  # one entry a row: the large ones
+ROWS = ("ids", "norms", "codes", "vectors", "scale")  # one entry a row: the large ones
 _MODELS = ("centers", "shift", "codebooks", "bounds")  # in the order of TrainedModels
 
 
@@ -54,7 +54,7 @@ def read_shard(where: str, path: Path, *, mapped: bool) -> Shard:
     if mapped:
         file.verify()
     read = {
-        name: file.map(name) if mapped and name in _ROWS else file.read(name)
+        name: file.map(name) if mapped and name in ROWS else file.read(name)
         for name in file.entries
     }
     return _shard(where, path, file.about, read)
