@@ -31,8 +31,9 @@ from gpuann.trained import TrainedModels
 
 MEMORY_LIMIT = 1 << 30
 LEAST_MEMORY = 1 << 28
-# Shares of memory_limit. A chunk in flight has some eight float32 copies, a sample four.
-_CHUNK, _SAMPLE, _SHARD, _MODELS = 1 / 32, 1 / 8, 1 / 4, 1 / 4
+_TILES = 48 << 20  # of two threads and of BLAS; shares of the rest of memory_limit:
+# a chunk in flight has some ten float32 copies, a sample five
+_CHUNK, _SAMPLE, _SHARD, _MODELS = 1 / 32, 1 / 8, 1 / 6, 1 / 4
 _MODEL_COPIES = 8  # centres, their sums in float64, means
 _BESIDE_ROW = 60  # bytes: its list, order, place, id, norm, and what sorting takes
 
@@ -75,13 +76,13 @@ def build(
     -----
     Cost   the data are read four times: counted, checked, sampled, stored.
     Disk   twice the index, until it is done.
-    Memory memory_limit on the host, and as much on the device. Pages of a memory-map are the
-           system's, beside it.
+    Memory memory_limit on the host and 20 MB for each thread beyond two, and as much on the device.
+           Pages of a memory-map are the system's, beside it.
     Order  same seed, same data, same memory_limit: the same index.
     """
     where = "streamed.build"
     validate.one_of(where, "non_finite", non_finite, ("raise", "drop"))
-    limit = validate.integer(where, "memory_limit", memory_limit, LEAST_MEMORY)
+    room = validate.integer(where, "memory_limit", memory_limit, LEAST_MEMORY) - _TILES
     path = Path(folder)
     if (path / MANIFEST).exists() and not replace:
         raise bad_value(where, str(folder), "have no index yet", MANIFEST, "use replace=True")
@@ -89,24 +90,24 @@ def build(
     path.mkdir(parents=True, exist_ok=True)
     with _readable(where, dataset, path) as data:
         rows = arrays.Rows(where, "dataset", data)
-        rows.chunk_floats = max(rows.dim, int(limit * _CHUNK) // 4)
+        rows.chunk_floats = max(rows.dim, int(room * _CHUNK) // 4)
         if non_finite == "raise":
             rows.check()
         if isinstance(index_params, str):
             metrics.check(where, index_params)
             models: TrainedModels | str = index_params
         else:
-            models = _train(where, backend, index_params, rows, limit, non_finite, progress)
+            models = _train(where, backend, index_params, rows, room, non_finite, progress)
         old = read_manifest(where, path).shards if (path / MANIFEST).exists() else ()
         written: list[ShardEntry] = []
         try:
-            for first, part in _parts(rows, _rows_of_a_shard(models, rows, limit), progress):
+            for first, part in _parts(rows, _rows_of_a_shard(models, rows, room), progress):
                 if non_finite == "drop" and not usable(part).any():
                     continue
                 shard = build_part(models, part, first, non_finite=non_finite, device=device)
                 written.append(write_shard(path, shard))
             if isinstance(models, TrainedModels) and len(written) > 1:
-                written.append(merge_files(where, path, written, int(limit * _SHARD)))
+                written.append(merge_files(where, path, written, int(room * _SHARD)))
                 made = commit(path, written[-1:], replace=True)
             else:
                 made = commit(path, written, replace=True)
@@ -122,7 +123,7 @@ def _train(
     backend: backends.Backend,
     params: IvfIndexParams,
     rows: arrays.Rows,
-    limit: int,
+    room: int,
     non_finite: str,
     progress: bool,
 ) -> TrainedModels:
@@ -134,12 +135,12 @@ def _train(
         good = arrays.Rows(where, "dataset", _finite_chunks(rows))
         good.chunk_floats = rows.chunk_floats
     wanted = params.n_lists * params.max_train_points_per_cluster
-    most = min(wanted, int(limit * _SAMPLE) // (4 * rows.dim))
+    most = min(wanted, int(room * _SAMPLE) // (4 * rows.dim))
     needed = 4 * params.n_lists * rows.dim
     least = max(needed / _SAMPLE, needed * _MODEL_COPIES / _MODELS)
-    if limit < least:
-        rule = f"be at least {int(least)} for n_lists={params.n_lists}"
-        raise bad_value(where, "memory_limit", rule, limit)
+    if room < least:
+        rule = f"be at least {int(least) + _TILES} for n_lists={params.n_lists}"
+        raise bad_value(where, "memory_limit", rule, room + _TILES)
     if params.n_lists > good.n_rows:
         rule = f"be at most the {good.n_rows} rows of dataset"
         raise bad_value(where, "n_lists", rule, params.n_lists)
@@ -148,13 +149,13 @@ def _train(
     return training.train_sample(backend, sample, params, how, shape, progress=progress)
 
 
-def _rows_of_a_shard(models: TrainedModels | str, rows: arrays.Rows, limit: int) -> int:
+def _rows_of_a_shard(models: TrainedModels | str, rows: arrays.Rows, room: int) -> int:
     """So many that they and what is made of them fit."""
     raw = rows.dim * rows.dtype.itemsize
     stored = raw
     if isinstance(models, TrainedModels) and models.codebooks is not None:
         stored = len(models.codebooks)
-    return max(1, int(limit * _SHARD) // (raw + stored + _BESIDE_ROW))
+    return max(1, int(room * _SHARD) // (raw + stored + _BESIDE_ROW))
 
 
 def _parts(rows: arrays.Rows, n: int, progress: bool) -> Iterator[tuple[int, HostArray]]:

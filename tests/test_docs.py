@@ -2,16 +2,20 @@
 
 import dataclasses
 import inspect
+import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 import gpuann
+from bench import distributed_training
 from bench.report import tables
-from gpuann import brute_force, ivf_flat, ivf_pq, kmeans, shards
+from gpuann import brute_force, distributed, ivf_flat, ivf_pq, kmeans, shards, streamed
 
 ROOT = Path(__file__).parents[1]
+SHARDING = ROOT / "gpuann" / "distributed" / "README.md"
 PARAMS = [
     ivf_flat.IndexParams,
     ivf_flat.SearchParams,
@@ -34,6 +38,14 @@ FUNCTIONS = [
     gpuann.refine,
     shards.build,
     shards.search,
+    shards.from_shards,
+    shards.save,
+    shards.load,
+    shards.extend,
+    streamed.build,
+    streamed.open,
+    streamed.search,
+    *(f for f in vars(distributed).values() if inspect.isfunction(f)),
 ]
 
 
@@ -61,6 +73,20 @@ def test_every_argument_is_documented(function):
 
 def test_readme_figures_are_those_of_the_committed_results():
     assert tables() in (ROOT / "README.md").read_text()
+
+
+def test_the_sharding_page_has_the_committed_figures():
+    found = json.loads((ROOT / "bench/results/distributed_training.json").read_text())
+    assert distributed_training.table(found) in SHARDING.read_text()
+
+
+def test_the_sharding_page_runs():
+    code = re.search(r"```python\n(.*?)```", SHARDING.read_text(), re.DOTALL)[1]
+    space = {}
+    exec(code, space)
+    assert space["ids"].shape == (100, 10)
+    assert len(space["on_disk"]) == 20_005
+    shutil.rmtree(space["folder"])
 
 
 def example():

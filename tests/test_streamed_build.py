@@ -8,6 +8,8 @@ from bench.data import clustered
 from gpuann import brute_force, ivf_flat, ivf_pq, shards, streamed, streamed_build
 from gpuann.streamed_build import LEAST_MEMORY
 
+ROOM = LEAST_MEMORY - streamed_build._TILES
+
 ROWS, QUERIES = clustered(3000, 16, 40)
 KINDS = {
     "brute_force": ("inner_product", None),
@@ -22,8 +24,8 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """Shards of some hundred rows and chunks of 100: what a large data set meets."""
-    monkeypatch.setattr(streamed_build, "_SHARD", 100_000 / LEAST_MEMORY)
-    monkeypatch.setattr(streamed_build, "_CHUNK", 6400 / LEAST_MEMORY)
+    monkeypatch.setattr(streamed_build, "_SHARD", 100_000 / ROOM)
+    monkeypatch.setattr(streamed_build, "_CHUNK", 6400 / ROOM)
 
 
 def build(kind, data, folder, **more):
@@ -108,7 +110,7 @@ def test_the_sample_is_what_memory_holds(tmp_path, monkeypatch):
 
     monkeypatch.setattr(streamed_build.training, "train_sample", noted)
     build("ivf_flat", ROWS, tmp_path / "a")
-    monkeypatch.setattr(streamed_build, "_SAMPLE", 64 * 300 / LEAST_MEMORY)
+    monkeypatch.setattr(streamed_build, "_SAMPLE", 64 * 300 / ROOM)
     build("ivf_flat", ROWS, tmp_path / "b")
     assert sizes == [1500, 300]
 

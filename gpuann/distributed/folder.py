@@ -184,7 +184,7 @@ def _open(where: str, folder: Any, entry: ShardEntry, mapped: bool) -> Shard:
 
 
 def rebalance_folder(folder: Any, n_shards: int) -> Manifest:
-    """The rows of an index on disk in n_shards about equal files, by runs of ids; ids stay.
+    """The rows of the index in a folder in n_shards about equal files, by runs of ids; ids stay.
 
     Notes
     -----

@@ -119,7 +119,7 @@ def combine(partials: Sequence[Partial]) -> Partial:
 
 
 def next_centers(total: Partial, centers: Any) -> HostArray:
-    """Means of the clusters -> float32, of the shape of centers.
+    """Means of the clusters -> float32, of the shape of centers, from the total of all parts.
 
     An empty cluster moves to the row farthest from its centre (ties: the earlier part, the smaller
     row), one such row for each, as `kmeans.fit` does. With more empty clusters than farthest rows

@@ -82,7 +82,7 @@ def select(shard: Shard, keep: HostArray) -> Shard:
 
 
 def split(shard: Shard, n_shards: int) -> list[Shard]:
-    """The rows in n_shards about equal runs of ids: `merge` puts them together again."""
+    """The rows of shard in n_shards about equal runs of ids: `merge` puts them together again."""
     return rebalance([shard], n_shards)
 
 

@@ -163,6 +163,6 @@ def usable(rows: HostArray) -> HostArray:
 
 
 def merge_bounds(bounds: Sequence[HostArray]) -> HostArray:
-    """Bounds (2, dim) of several parts -> those of all: least of the least, most of the most."""
+    """bounds (2, dim) of several parts -> those of all: least of the least, most of the most."""
     each = np.stack(list(bounds))
     return np.stack([each[:, 0].min(axis=0), each[:, 1].max(axis=0)])
