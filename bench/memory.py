@@ -6,20 +6,21 @@ A build may take its data, its index and 1 GB; a search its result and `workspac
 is measured in this process by the kernel's own high-water mark, reset before (Linux).
 """
 
+import argparse
+import gc
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from bench import machine
 
-machine.clear_presets()
+if __name__ == "__main__":
+    machine.clear_presets()
 
-import argparse  # noqa: E402
-import gc  # noqa: E402
-import json  # noqa: E402
-import re  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
-
-from bench.data import clustered  # noqa: E402
-from gpuann import brute_force, ivf_flat, ivf_pq  # noqa: E402
+from bench.data import clustered
+from gpuann import brute_force, ivf_flat, ivf_pq
 
 MB = 1e6
 

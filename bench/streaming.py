@@ -102,6 +102,22 @@ def search(kind: str, folder: Path, queries: Any) -> dict[str, Any]:
     }
 
 
+def table(result: dict[str, Any]) -> str:
+    """As the README has it."""
+    lines = ["| | memory used, of allowed | batch, streamed | the same index in memory |"]
+    lines.append("|---|---|---|---|")
+    for kind in KINDS:
+        used, allowed = (result[kind][f"build: MB {what}"] for what in ("used", "allowed"))
+        lines.append(f"| build {kind} | {used:.0f} of {allowed:.0f} MB | | |")
+    for kind in KINDS:
+        own = result[kind]
+        used, allowed = (own[f"open and search: MB {what}"] for what in ("used", "allowed"))
+        seconds = [own["seconds"][name]["median"] for name in ("streamed", "in memory")]
+        memory = f"{used:.0f} of {allowed:.0f} MB | {seconds[0]:.1f} s | {seconds[1]:.1f} s"
+        lines.append(f"| search {kind}, {own['index MB'] / 1000:.1f} GB on disk | {memory} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=2.6)

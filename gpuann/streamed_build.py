@@ -24,7 +24,7 @@ from gpuann.distributed.folder import (
     write_shard,
 )
 from gpuann.distributed.sampling import usable
-from gpuann.distributed.shard import build_part
+from gpuann.distributed.shard import store
 from gpuann.errors import bad_value
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -33,7 +33,7 @@ MEMORY_LIMIT = 1 << 30
 LEAST_MEMORY = 1 << 28
 _TILES = 48 << 20  # of two threads and of BLAS; shares of the rest of memory_limit:
 # a chunk in flight has some ten float32 copies, a sample five
-_CHUNK, _SAMPLE, _SHARD, _MODELS = 1 / 32, 1 / 8, 1 / 6, 1 / 4
+_CHUNK, _SAMPLE, _SHARD, _MERGE, _MODELS = 1 / 24, 1 / 6, 1 / 3, 1 / 6, 1 / 4
 _MODEL_COPIES = 8  # centres, their sums in float64, means
 _BESIDE_ROW = 60  # bytes: its list, order, place, id, norm, and what sorting takes
 
@@ -104,10 +104,13 @@ def build(
             for first, part in _parts(rows, _rows_of_a_shard(models, rows, room), progress):
                 if non_finite == "drop" and not usable(part).any():
                     continue
-                shard = build_part(models, part, first, non_finite=non_finite, device=device)
+                some = arrays.Rows(where, "dataset", part)
+                some.chunk_floats = rows.chunk_floats
+                names = np.arange(first, first + len(part))
+                shard = store(backend, models, some, names, drop=non_finite == "drop")
                 written.append(write_shard(path, shard))
             if isinstance(models, TrainedModels) and len(written) > 1:
-                written.append(merge_files(where, path, written, int(room * _SHARD)))
+                written.append(merge_files(where, path, written, int(room * _MERGE)))
                 made = commit(path, written[-1:], replace=True)
             else:
                 made = commit(path, written, replace=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import gpuann
-from bench import distributed_training
+from bench import distributed_training, streaming
 from bench.report import tables
 from gpuann import brute_force, distributed, ivf_flat, ivf_pq, kmeans, shards, streamed
 
@@ -73,6 +73,11 @@ def test_every_argument_is_documented(function):
 
 def test_readme_figures_are_those_of_the_committed_results():
     assert tables() in (ROOT / "README.md").read_text()
+
+
+def test_readme_has_the_committed_figures_of_streaming():
+    found = json.loads((ROOT / "bench/results/streaming.json").read_text())
+    assert streaming.table(found) in (ROOT / "README.md").read_text()
 
 
 def test_the_sharding_page_has_the_committed_figures():

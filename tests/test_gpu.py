@@ -14,7 +14,7 @@ from engines import needs_gpu
 
 import gpuann
 from bench.data import clustered
-from gpuann import kmeans
+from gpuann import ivf_flat, ivf_pq, kmeans, shards, streamed
 from gpuann.cuda import devices
 
 pytestmark = [needs_gpu, pytest.mark.gpu]
@@ -100,3 +100,21 @@ def test_kmeans_and_refine_equal_numpy(cupy, rng):
         assert_same_knn([part.get() for part in got], want)
         got = gpuann.refine(ROWS, QUERIES, candidates, 10, metric, device="cuda")
         assert_same_knn(got, want)
+
+
+@pytest.mark.parametrize("devices", [["cuda", "cuda"], ["cuda", "cpu"]])
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
+def test_partitions_and_streams_of_lists_equal_numpy(cupy, tmp_path, kind, devices):
+    module = ivf_flat if kind == "ivf_flat" else ivf_pq
+    more = {} if kind == "ivf_flat" else {"pq_dim": 48, "kmeans_n_iters": 4}
+    params, probe = module.IndexParams(n_lists=64, **more), module.SearchParams(n_probes=8)
+    single = module.build(params, ROWS, device="cpu")
+    want = module.search(probe, single, QUERIES, 10)
+    index = shards.build(params, ROWS, devices)
+    assert_same_knn(shards.search(probe, index, QUERIES, 10), want)
+    shards.save(tmp_path, index)
+    streamed_index = streamed.open(tmp_path, device="cuda", block_bytes=1 << 20)
+    for _ in range(3):
+        assert_same_knn(streamed.search(probe, streamed_index, QUERIES, 10), want)
+    got = streamed.search(probe, streamed_index, cupy.asarray(QUERIES), 10)
+    assert_same_knn([part.get() for part in got], want)

@@ -119,11 +119,13 @@ def combine(partials: Sequence[Partial]) -> Partial:
 
 
 def next_centers(total: Partial, centers: Any) -> HostArray:
-    """Means of the clusters -> float32, of the shape of centers, from the total of all parts.
+    """Means of the clusters -> float32, of the shape of centers.
 
-    An empty cluster moves to the row farthest from its centre (ties: the earlier part, the smaller
-    row), one such row for each, as `kmeans.fit` does. With more empty clusters than farthest rows
-    that were asked for this is refused: ask the parts again with n_farthest=total.n_empty.
+    total is of all parts; centers (n_clusters, dim) or (B, n_clusters, dim) float32 those that the
+    rows were assigned to. An empty cluster moves to the row farthest from its centre (ties: the
+    earlier part, the smaller row), one such row for each, as `kmeans.fit` does. With more empty
+    clusters than farthest rows that were asked for this is refused: ask the parts again with
+    n_farthest=total.n_empty.
     """
     where = "distributed.next_centers"
     start = _batched(where, "centers", centers)

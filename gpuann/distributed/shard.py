@@ -97,22 +97,38 @@ def build_part(
     where = "distributed.build_part"
     validate.one_of(where, "non_finite", non_finite, ("raise", "drop"))
     rows = arrays.Rows(where, "dataset", dataset)
-    if not isinstance(models, str):
+    if isinstance(models, str):
+        metrics.check(where, models)
+    else:
         validate.instance(where, "models", models, TrainedModels)
         if rows.dim != models.dim:
             rule = f"have shape (n, {models.dim}), as its models"
             raise bad_value(where, "dataset", rule, (rows.n_rows, rows.dim))
-    backend = backends.choose(where, device)
-    names, kept = _names(where, ids, rows.n_rows), rows
-    if non_finite == "drop":
+    backend, names = backends.choose(where, device), _names(where, ids, rows.n_rows)
+    if non_finite == "raise":
+        rows.check()
+    return store(backend, models, rows, names, progress=progress, drop=non_finite == "drop")
+
+
+def store(
+    backend: Backend,
+    models: TrainedModels | str,
+    rows: arrays.Rows,
+    names: HostArray,
+    *,
+    drop: bool,
+    progress: bool = False,
+) -> Shard:
+    """`build_part` of what has been checked; `drop` leaves out rows that are not finite."""
+    kept = rows
+    if drop:
         keep = np.concatenate([usable(chunk) for _, chunk in rows.chunks()])
         if not keep.all():
-            names, kept = names[keep], arrays.Rows(where, "dataset", _Kept(rows, keep))
-    else:
-        rows.check()
+            names, kept = names[keep], arrays.Rows("distributed", "dataset", _Kept(rows, keep))
+            kept.chunk_floats = rows.chunk_floats
     n_dropped = rows.n_rows - kept.n_rows
     if isinstance(models, str):
-        how = metrics.check(where, models)
+        how = metrics.check("distributed", models)
         return shard_of(None, brute_force.build_part(backend, kept, how, names), n_dropped)
     core = training.build_part(backend, models, kept, names, progress=progress)
     return shard_of(models, core, n_dropped)
