@@ -8,7 +8,16 @@ the payload of a float64 NaN.
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
-from . import bits, control, floating, integer, loadstore, select, warp  # noqa: F401  (opcodes)
+from . import (  # noqa: F401  (opcodes)
+    bits,
+    control,
+    floating,
+    integer,
+    loadstore,
+    select,
+    tensor,
+    warp,
+)
 from .decode import Instruction
 from .machine import Code, Launch, Machine
 from .memory import layout

@@ -41,6 +41,11 @@ unsigned ballot(unsigned mask, bool predicate, Site site);
 unsigned match_any(unsigned mask, unsigned long long bits, Site site);
 unsigned reduce(unsigned mask, unsigned bits, Reduction reduction, Site site);
 
+// ---- tensor cores: all 32 lanes together
+void distribute_rows(const unsigned (&row)[4], unsigned (&words)[4], Site site);
+void multiply_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                   const float (&c)[4], Site site);
+
 // ---- memory
 void* dynamic_shared();
 void copy_async(void* shared, const void* global, unsigned source_bytes, Site site);
