@@ -125,11 +125,17 @@ def search(
 
 
 def scan(
-    index: Index, queries: Any, k: int, workspace_limit: int, farthest: Any = None
+    index: Index,
+    queries: Any,
+    k: int,
+    workspace_limit: int,
+    farthest: Any = None,
+    *,
+    raw: bool = False,
 ) -> tuple[Any, Any]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
     (n, k) int64, where the queries are. farthest (n,) float32: scan distances beyond which rows do
-    not matter.
+    not matter; raw: leave `without_direction` to the caller, who merges first.
     """
     backend, how = index.backend, metrics.scan_metric(index.metric)
 
@@ -139,7 +145,7 @@ def scan(
         near, ids = backend.ops.scan_lists(
             x, None, index.payload, index.lists, probes, found, how, limit=within
         )
-        return without_direction(index.metric, x, near), ids
+        return (near if raw else without_direction(index.metric, x, near)), ids
 
     return in_batches(backend, index.metric, queries, k, len(index), 1, workspace_limit, one)
 

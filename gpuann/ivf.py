@@ -170,10 +170,13 @@ def search(
     workspace_limit: int,
     probed: Probed | None = None,
     farthest: Array | None = None,
+    *,
+    raw: bool = False,
 ) -> tuple[Array, Array]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
     (n, k) int64, where the queries are. probed: their lists, if they are known; farthest (n,)
-    float32: scan distances beyond which rows do not matter.
+    float32: scan distances beyond which rows do not matter; raw: leave `without_direction` to the
+    caller, who merges first.
     """
     backend, how = core.backend, core.metric
     n_probes = min(n_probes, len(core.coarse.centers))
@@ -186,7 +189,7 @@ def search(
             lists_of = Probed(*(backend.put(a[part]) for a in probed))
         within = None if farthest is None else backend.put(farthest[part])
         near, names = scan_probed(core, x, found, lists_of, workspace_limit, within)
-        return without_direction(how, x, near), names
+        return (near if raw else without_direction(how, x, near)), names
 
     n_rows = len(core.lists.ids)
     return in_batches(backend, how, queries, k, n_rows, n_probes, workspace_limit, scan)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from gpuann import ivf_flat, ivf_pq, training, validate
-from gpuann.errors import bad_value
+from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -43,7 +43,10 @@ def name_of(models: TrainedModels | None) -> str:
     return "ivf_flat" if models.codebooks is None else "ivf_pq"
 
 
-def searched_by(models: TrainedModels | None) -> type:
-    """The SearchParams for rows stored with given models, NoneType for brute force."""
-    by_name = {"ivf_flat": ivf_flat.SearchParams, "ivf_pq": ivf_pq.SearchParams}
-    return by_name.get(name_of(models), type(None))
+def check_search(where: str, params: Any, models: TrainedModels | None) -> None:
+    """Raise unless params are the SearchParams for rows stored with given models."""
+    if models is not None:
+        module = ivf_flat if models.codebooks is None else ivf_pq
+        validate.instance(where, "search_params", params, module.SearchParams)
+    elif params is not None:
+        raise bad_type(where, "search_params", "be None for brute force", type(params).__name__)

@@ -1,7 +1,7 @@
 """A sharded index in a folder: saved, loaded onto any number of devices, extended."""
 
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,14 @@ from gpuann import sharded, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.distributed.folder import (
-    MANIFEST,
-    commit,
-    drop_unlisted,
+    change,
+    given_folder,
+    no_index_yet,
     open_shards,
-    read_manifest,
-    write_all,
+    write_each,
     write_shard,
 )
+from gpuann.distributed.manifest import exists, read_manifest, reading
 from gpuann.distributed.shard import build_part, shard_of
 from gpuann.distributed.shard_file import KIND, models_in
 from gpuann.errors import bad_value
@@ -42,12 +42,14 @@ def save(folder: Any, index: ShardedIndex, *, replace: bool = False) -> None:
     """
     where = "shards.save"
     validate.instance(where, "index", index, ShardedIndex)
-    if (Path(folder) / MANIFEST).exists() and not replace:
-        raise bad_value(where, str(folder), "have no index yet", MANIFEST, "use replace=True")
+    place = given_folder(where, folder)
+    if exists(place) and not replace:
+        raise no_index_yet(where, place)
     parts = zip(index.models, index.shards, strict=True)
     made = (shard_of(models, replicas[0].part) for models, replicas in parts)
     shared = index.has_one_model or index.models[0] is None
-    write_all(folder, made, scope="shared" if shared else "independent")
+    scope = "shared" if shared else "independent"
+    change(where, place, write_each(place, made), scope, of_all=replace, fresh=not replace)
 
 
 @annotate("shards.load")
@@ -97,27 +99,35 @@ def extend(
 
     Notes
     -----
-    Readers see all of the rows or none. Many small shards make searches slower:
-    `distributed.rebalance_folder` makes few of them.
+    Readers see all of the rows or none; an index that is loaded does not see them: load it again.
+    Every shard holds the models too, and many small ones make searches slower:
+    `distributed.compact_folder` makes one of them, `distributed.rebalance_folder` a few.
     """
     where = "shards.extend"
-    manifest = read_manifest(where, folder)
+    place = given_folder(where, folder)
+    manifest = read_manifest(where, place)
     if manifest.scope != "shared":
         way_out = "train models, build_part and commit a shard of its own"
-        raise bad_value(where, str(folder), 'be of scope "shared"', f'"{manifest.scope}"', way_out)
-    file = StoredFile(where, Path(folder) / manifest.shards[0].file, KIND)
+        raise bad_value(where, str(place), 'be of scope "shared"', f'"{manifest.scope}"', way_out)
+    file = reading(where, place, lambda now: StoredFile(where, place / now.shards[0].file, KIND))
+    first = manifest.next_id
     shard = build_part(
         models_in(file) or file.about["metric"],
         dataset,
-        manifest.next_id if ids is None else ids,
+        first if ids is None else ids,
         non_finite=non_finite,
         device=device,
         progress=progress,
     )
-    entry = write_shard(folder, shard)
-    try:
-        commit(folder, [entry])
-    except BaseException:
-        drop_unlisted(folder, [entry])
-        raise
-    return np.sort(shard.ids)
+    while True:
+        try:
+            change(where, place, [write_shard(place, shard)], "shared")
+            return np.sort(shard.ids)
+        except ValueError:
+            next_id = read_manifest(where, place).next_id
+            if ids is not None or next_id == first:
+                raise
+            # another process took these ids: on from its own
+            names = shard.ids + (next_id - first)
+            shard = dataclasses.replace(shard, lists=shard.lists._replace(ids=names))
+            first = next_id

@@ -79,8 +79,8 @@ class Partition:
     ) -> Found:
         """Scan distances, ids (n, k) of queries (n, dim), on the host; on the device's thread."""
         if isinstance(self.part, brute_force.Index):
-            return brute_force.scan(self.part, queries, k, limit, farthest)
-        return ivf.search(self.part, queries, k, n_probes, limit, probed, farthest)
+            return brute_force.scan(self.part, queries, k, limit, farthest, raw=True)
+        return ivf.search(self.part, queries, k, n_probes, limit, probed, farthest, raw=True)
 
     def _stream(self) -> Any:
         """The stream of the thread that searches, made at its first use."""

@@ -1,6 +1,6 @@
 """A sharded index, and how a batch is searched on all its partitions at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,8 @@ import numpy as np
 from gpuann import arrays, backends, ivf, kinds, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.distributed.reshard import check_same, id_cuts, run_of_ids
+from gpuann.codecs import vectors
+from gpuann.distributed.reshard import check_same, given_shards, id_cuts, run_of_ids
 from gpuann.distributed.shard import Part, Shard, distinct
 from gpuann.errors import bad_value
 from gpuann.metric import Metric
@@ -48,11 +49,10 @@ class ShardedIndex:
 
 
 def place(
-    where: str, shards: Sequence[Shard], devices: Sequence[str], n_replicas: int, scope: str
+    where: str, shards: Iterable[Shard], devices: Sequence[str], n_replicas: int, scope: str
 ) -> ShardedIndex:
     """An index of shards on devices, see `shards.from_shards`."""
-    if not shards:
-        raise bad_value(where, "shards", "be at least one", 0)
+    shards = given_shards(where, shards)
     validate.one_of(where, "scope", scope, ("shared", "independent"))
     places = backends_of(where, devices, n_replicas)
     n_parts, first = len(places) // n_replicas, shards[0]
@@ -120,8 +120,8 @@ def check_comparable(where: str, shards: Sequence[Shard]) -> None:
 def backends_of(where: str, devices: Sequence[str], n_replicas: Any) -> list[Backend]:
     """The devices by their names, so many of them that every shard is held n_replicas times."""
     n_replicas = validate.integer(where, "n_replicas", n_replicas, 1)
-    if isinstance(devices, str) or not len(devices):
-        raise bad_value(where, "devices", "be a list of devices", repr(devices))
+    if not isinstance(devices, list | tuple) or not devices:
+        raise bad_value(where, "devices", 'be a list of devices, as ["cpu"]', repr(devices))
     if len(devices) % n_replicas:
         rule = f"be a multiple of n_replicas={n_replicas}"
         raise bad_value(where, "the number of devices", rule, len(devices))
@@ -150,7 +150,10 @@ def search(
         turns = [replica for _, replica in some]
         futures.append(scan_in_turn(cpu, turns, x[part], k, n_probes, limit, lists))
     answers = gather("shards.search", names, futures)
-    return merged(cpu, [cut for cut, _ in work], answers, len(parts), k)
+    dists, ids = merged(cpu, [cut for cut, _ in work], answers, len(parts), k)
+    if index.metric == "cosine":  # after the merge: it makes ties of what was in order
+        dists += vectors.without_direction(x)[:, None]
+    return dists, ids
 
 
 def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.Probed:

@@ -13,6 +13,7 @@ replicas, and a call that comes alone goes to the one with the least work.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.on_disk import extend, load, save
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-from gpuann.partitions import Found, cut_evenly
+from gpuann.partitions import Found, cut_evenly, gather
 from gpuann.sharded import ShardedIndex
 from gpuann.trained import TrainedModels
 
@@ -89,17 +90,29 @@ def build(
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
     parts = cut_evenly(rows.n_rows, n_shards)
+    if centers is None and pq_centers is not None:
+        raise bad_value(where, "pq_centers", "come with centers", "them alone")
+    n_lists = 1 if isinstance(index_params, str) else index_params.n_lists
+    fewest = min(cut.stop - cut.start for cut in parts)
+    if scope == "independent" and n_lists > fewest:
+        raise bad_value(where, "n_lists", f"be at most the {fewest} rows of a partition", n_lists)
 
     def train(backend: Backend, part: arrays.Rows, quiet: bool) -> TrainedModels | None:
         show = progress and not quiet
         return _models(where, index_params, backend, part, how, centers, pq_centers, show)
 
-    shared = train(places[0], rows, quiet=False) if scope == "shared" else None
+    if scope == "shared":
+        trained = [train(places[0], rows, quiet=False)] * n_shards
+    else:  # once for each partition, whatever its replicas
+        own = [rows.part(cut.start, cut.stop) for cut in parts]
+        with ThreadPoolExecutor(n_shards) as pool:
+            work = [pool.submit(train, places[s], own[s], quiet=s > 0) for s in range(n_shards)]
+            names = [f"training of partition {s} on {places[s].device}" for s in range(n_shards)]
+            trained = gather(where, names, work)
 
     def fill(place: int, shard: int) -> sharded.Made:
-        backend, cut = places[place], parts[shard]
+        backend, cut, models = places[place], parts[shard], trained[shard]
         part, ids = rows.part(cut.start, cut.stop), np.arange(cut.start, cut.stop)
-        models = shared if scope == "shared" else train(backend, part, quiet=place > 0)
         if models is None:
             return brute_force.build_part(backend, part, how, ids), None
         show = progress and place == 0
@@ -194,8 +207,7 @@ def search(
     """
     where = "shards.search"
     validate.instance(where, "index", index, ShardedIndex)
-    kind = kinds.searched_by(index.models[0])
-    validate.instance(where, "search_params", search_params, kind)
+    kinds.check_search(where, search_params, index.models[0])
     n_probes = search_params.n_probes if search_params else 1
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     cpu = backends.choose(where, "cpu")

@@ -12,9 +12,9 @@ Format: huggingface.co/docs/safetensors.
 import hashlib
 import io
 import json
+import mmap
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from gpuann.arrays import HostArray
+from gpuann.atomic import unseen
 from gpuann.errors import bad_value
 
 VERSION = 1
@@ -72,12 +73,6 @@ def write(path: Path, kind: str, about: Mapping[str, Any], named: Mapping[str, H
             file.put(name, 0, array)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step: synced under another name, then renamed."""
-    with _unseen(path) as handle:
-        handle.write(text.encode())
-
-
 @contextmanager
 def create(
     path: Path,
@@ -95,28 +90,13 @@ def create(
     placed = {
         name: Entry(e.dtype, e.shape, e.start + first, e.checksum) for name, e in entries.items()
     }
-    with _unseen(path) as handle:
+    with unseen(path) as handle:
         handle.truncate(first + start)
         yield NewFile(handle, placed)
         sums = {name: _checksum(handle, entry) for name, entry in placed.items()}
         final = {name: Entry(e.dtype, e.shape, e.start, sums[name]) for name, e in entries.items()}
         handle.seek(0)
         handle.write(_header(kind, about, final))
-
-
-@contextmanager
-def _unseen(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name once it is whole and on the disk; none if the block fails."""
-    hidden = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        with hidden.open("w+b") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        hidden.replace(path)
-        sync_folder(path.parent)
-    finally:
-        hidden.unlink(missing_ok=True)
 
 
 class NewFile:
@@ -140,10 +120,13 @@ class StoredFile:
         try:
             header, first, size = _read_header(path)
             number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except (OSError, ValueError) as error:
+        except FileNotFoundError:
+            raise bad_value(where, str(path), "be there", "no such file") from None
+        except ValueError as error:
             raise self._damaged(str(error)) from None
         weakref.finalize(self, os.close, number)
         self._handle, self._reading = io.FileIO(number, closefd=False), threading.Lock()
+        self._map: HostArray | None = None
         texts = header.pop("__metadata__", {})
         if not isinstance(texts, dict) or texts.get("format") != f"gpuann {kind}":
             rule = f"be a gpuann {kind}"
@@ -195,14 +178,20 @@ class StoredFile:
         entry = self.entries[name]
         if not entry.n_bytes:
             return np.empty(entry.shape, entry.dtype)
-        return np.memmap(self.path, entry.dtype, "r", entry.start, entry.shape)
+        with self._reading:
+            if self._map is None:  # one for all arrays: each takes a descriptor of the process
+                whole = mmap.mmap(self._handle.fileno(), 0, access=mmap.ACCESS_READ)
+                self._map = np.frombuffer(whole, np.uint8)
+        part = self._map[entry.start : entry.start + entry.n_bytes]
+        return part.view(entry.dtype).reshape(entry.shape)
 
     def verify(self) -> None:
         """Compare the checksums of all arrays; reads the file once, 16 MiB at a time."""
-        with self.path.open("rb") as handle:
-            for name, entry in self.entries.items():
-                if _checksum(handle, entry) != entry.checksum:
-                    raise self._wrong(name)
+        for name, entry in self.entries.items():
+            with self._reading:
+                found = _checksum(self._handle, entry)
+            if found != entry.checksum:
+                raise self._wrong(name)
 
     def _damaged(self, how: str) -> ValueError:
         return bad_value(self._where, str(self.path), "be a whole file", f"a damaged one: {how}")
@@ -210,17 +199,6 @@ class StoredFile:
     def _wrong(self, name: str) -> ValueError:
         rule = f"have the checksum of {name} that it was written with"
         return bad_value(self._where, str(self.path), rule, "another: the file is damaged")
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    if os.name == "nt":
-        return  # Windows cannot open folders; its renames are journalled
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)
 
 
 def _header(kind: str, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> bytes:

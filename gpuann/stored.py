@@ -12,8 +12,9 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.distributed import blocks
-from gpuann.distributed.folder import read_manifest
-from gpuann.distributed.reshard import check_same
+from gpuann.distributed.folder import given_folder
+from gpuann.distributed.manifest import Manifest, reading
+from gpuann.distributed.reshard import check_same, given_shards
 from gpuann.distributed.shard import Shard, distinct
 from gpuann.distributed.shard_file import KIND, ROWS, models_in
 from gpuann.errors import bad_type, bad_value
@@ -55,18 +56,20 @@ class Block(NamedTuple):
 
 def in_files(where: str, folder: Any, *, verify: bool) -> Stored:
     """The index of a folder."""
-    manifest = read_manifest(where, folder)
+    place = given_folder(where, folder)
+    return reading(where, place, lambda manifest: _in_files(where, place, manifest, verify))
+
+
+def _in_files(where: str, place: Path, manifest: Manifest, verify: bool) -> Stored:
     if manifest.scope != "shared":
         rule, way_out = 'be of scope "shared"', "load it with shards.load"
-        raise bad_value(where, str(folder), rule, f'"{manifest.scope}"', way_out)
-    files = [StoredFile(where, Path(folder) / entry.file, KIND) for entry in manifest.shards]
+        raise bad_value(where, str(place), rule, f'"{manifest.scope}"', way_out)
+    files = [StoredFile(where, place / entry.file, KIND) for entry in manifest.shards]
     for file, entry in zip(files, manifest.shards, strict=True):
         if verify:
             file.verify()
-        if (file.about["fingerprint"], file.entries["ids"].shape[0]) != (
-            entry.fingerprint,
-            entry.n_rows,
-        ):
+        found = file.about["fingerprint"], file.entries["ids"].shape[0]
+        if found != (entry.fingerprint, entry.n_rows):
             raise bad_value(where, str(file.path), "be as the manifest says", "another shard")
     how = metrics.check(where, manifest.shards[0].metric)
     sources = [blocks.FileSource(file) for file in files]
@@ -78,12 +81,7 @@ def in_files(where: str, folder: Any, *, verify: bool) -> Stored:
 
 def in_memory(where: str, shards: Sequence[Shard]) -> Stored:
     """An index of shards on the host."""
-    for number, shard in enumerate(shards):
-        if not isinstance(shard, Shard):
-            got = type(shard).__name__
-            raise bad_type(where, f"source {number}", "be a distributed.Shard", got)
-    if not shards:
-        raise bad_value(where, "source", "have at least one shard", 0)
+    shards = given_shards(where, shards)
     check_same(where, shards)
     distinct(where, np.concatenate([shard.ids for shard in shards]))
     first, sources = shards[0], [blocks.ShardSource(shard) for shard in shards]

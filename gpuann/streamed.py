@@ -134,7 +134,7 @@ def search(
     """
     where = "streamed.search"
     validate.instance(where, "index", index, StreamedIndex)
-    validate.instance(where, "search_params", search_params, kinds.searched_by(index.stored.models))
+    kinds.check_search(where, search_params, index.stored.models)
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     n_lists = len(index.stored.sizes)
     n_probes = min(search_params.n_probes, n_lists) if search_params else n_lists

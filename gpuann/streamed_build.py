@@ -15,17 +15,16 @@ from gpuann._progress import bar
 from gpuann.arrays import HostArray
 from gpuann.distributed.compact import merge_files
 from gpuann.distributed.folder import (
-    MANIFEST,
-    Manifest,
-    ShardEntry,
-    commit,
+    change,
     drop_unlisted,
-    read_manifest,
+    given_folder,
+    no_index_yet,
     write_shard,
 )
+from gpuann.distributed.manifest import Manifest, ShardEntry, exists
 from gpuann.distributed.sampling import usable
 from gpuann.distributed.shard import store
-from gpuann.errors import bad_value
+from gpuann.errors import bad_type, bad_value
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
 
@@ -74,7 +73,7 @@ def build(
 
     Notes
     -----
-    Cost   the data are read four times: counted, checked, sampled, stored.
+    Cost   the data are read four times: counted (an iterator: written), checked, sampled, stored.
     Disk   twice the index, until it is done.
     Memory memory_limit on the host and 20 MB for each thread beyond two, and as much on the device.
            Pages of a memory-map are the system's, beside it.
@@ -83,9 +82,9 @@ def build(
     where = "streamed.build"
     validate.one_of(where, "non_finite", non_finite, ("raise", "drop"))
     room = validate.integer(where, "memory_limit", memory_limit, LEAST_MEMORY) - _TILES
-    path = Path(folder)
-    if (path / MANIFEST).exists() and not replace:
-        raise bad_value(where, str(folder), "have no index yet", MANIFEST, "use replace=True")
+    path = given_folder(where, folder)
+    if exists(path) and not replace:
+        raise no_index_yet(where, path)
     backend = backends.choose(where, device)
     path.mkdir(parents=True, exist_ok=True)
     with _readable(where, dataset, path) as data:
@@ -98,7 +97,6 @@ def build(
             models: TrainedModels | str = index_params
         else:
             models = _train(where, backend, index_params, rows, room, non_finite, progress)
-        old = read_manifest(where, path).shards if (path / MANIFEST).exists() else ()
         written: list[ShardEntry] = []
         try:
             for first, part in _parts(rows, _rows_of_a_shard(models, rows, room), progress):
@@ -107,18 +105,16 @@ def build(
                 some = arrays.Rows(where, "dataset", part)
                 some.chunk_floats = rows.chunk_floats
                 names = np.arange(first, first + len(part))
-                shard = store(backend, models, some, names, drop=non_finite == "drop")
+                shard = store(where, backend, models, some, names, drop=non_finite == "drop")
                 written.append(write_shard(path, shard))
+            if not written:
+                raise bad_value(where, "dataset", "have a row that is finite", "none")
+            new = written
             if isinstance(models, TrainedModels) and len(written) > 1:
-                written.append(merge_files(where, path, written, int(room * _MERGE)))
-                made = commit(path, written[-1:], replace=True)
-            else:
-                made = commit(path, written, replace=True)
-        except BaseException:
+                new = [merge_files(where, path, written, int(room * _MERGE))]
+            return change(where, path, new, "shared", of_all=replace, fresh=not replace)
+        finally:
             drop_unlisted(path, written)
-            raise
-        drop_unlisted(path, [*old, *written])
-        return made
 
 
 def _train(
@@ -198,8 +194,10 @@ def _readable(where: str, dataset: Any, folder: Path) -> Iterator[Any]:
             array = np.ascontiguousarray(arrays.as_host(where, name, chunk))
             validate.matrix(where, name, array, sizes[0][1] if sizes else None)
             if sizes and array.dtype != dtype:
-                raise bad_value(where, name, f"be {dtype}", array.dtype)
+                raise bad_type(where, name, f"be {dtype}", array.dtype)
             dtype = array.dtype
+            if len(array) == 0:
+                continue
             sizes.append(array.shape)
             file.write(array.data.cast("B"))
 

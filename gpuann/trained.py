@@ -29,10 +29,10 @@ class TrainedModels:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """32 hexadecimal digits of everything here: equal for equal models, on any machine."""
-        return fingerprint(
-            self.metric, self.dim, self.centers, self.shift, self.codebooks, self.bounds
-        )
+        """32 hexadecimal digits of what decides lists and codes (all but the bounds): equal for
+        equal models, on any machine.
+        """
+        return fingerprint(self.metric, self.dim, self.centers, self.shift, self.codebooks)
 
     @property
     def n_lists(self) -> int:

@@ -75,7 +75,7 @@ def matrix(where: str, name: str, array: Any, dim: int | None = None) -> None:
             name,
             f"be {', '.join(DTYPES[:-1])} or {DTYPES[-1]}",
             array.dtype,
-            f"convert it with {name}.astype(numpy.float32)",
+            f"convert it with {f'{name}.' * name.isidentifier()}astype(numpy.float32)",
         )
 
 

@@ -231,7 +231,7 @@ ERRORS = {
     ),
     "negative id": (
         lambda: distributed.build_part(trained("ivf_flat"), ROWS[:3], [4, -1, 5]),
-        "ids must be 0 or more, got -1",
+        "ids must be between 0 and 9223372036854775807, got -1",
     ),
     "ids shape": (
         lambda: distributed.build_part(trained("ivf_flat"), ROWS[:3], [4]),
@@ -239,12 +239,24 @@ ERRORS = {
     ),
     "running ids": (
         lambda: distributed.build_part(trained("ivf_flat"), ROWS[:3], -2),
-        "ids must be at least 0, got -2",
+        "ids must be between 0 and 9223372036854775805, got -2",
     ),
     "metric": (lambda: distributed.build_part("l2", ROWS), "metric must be one of"),
     "non_finite": (
         lambda: distributed.build_part(trained("ivf_flat"), ROWS, non_finite="keep"),
         "non_finite must be one of raise, drop",
+    ),
+    "last id": (
+        lambda: distributed.build_part("cosine", ROWS[:3], 2**63 - 2),
+        "ids must be between 0 and 9223372036854775805",
+    ),
+    "unsigned id": (
+        lambda: distributed.build_part("cosine", ROWS[:2], np.array([1, 2**63], np.uint64)),
+        "ids must be between 0 and 9223372036854775807, got 9223372036854775808",
+    ),
+    "nothing finite": (
+        lambda: distributed.build_part("cosine", ROWS[:2] * np.nan, non_finite="drop"),
+        "build_part: dataset must have a row that is finite, got none; leave the part out",
     ),
     "the same rows twice": (lambda: distributed.merge([ONE, ONE]), "ids must be distinct"),
     "twice on devices": (lambda: shards.from_shards([ONE, ONE], ["cpu"]), "ids must be distinct"),
@@ -272,6 +284,14 @@ def test_messages(case):
     call, text = ERRORS[case]
     with pytest.raises(ValueError, match=text):
         call()
+
+
+def test_what_are_no_shards():
+    with pytest.raises(TypeError, match=r"shard 1 must be a distributed.Shard, got int"):
+        distributed.merge([ONE, 2])
+    with pytest.raises(TypeError, match="shards must be several, in a list, got one"):
+        shards.from_shards(ONE, ["cpu"])
+    assert len(distributed.merge(iter([ONE]))) == 20
 
 
 def test_ids_that_are_not_numbers():

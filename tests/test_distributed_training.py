@@ -265,9 +265,34 @@ def test_parts_without_rows_do_not_matter():
     got = distributed.train_distributed(params, more, scalar_bounds=True, device="cpu")
     assert_same(got.codebooks, want.codebooks)
     assert_same(got.bounds, np.stack([ROWS.min(axis=0), ROWS.max(axis=0)]))
-    assert got.fingerprint != want.fingerprint, "bounds belong to the model"
+    assert got.fingerprint == want.fingerprint, "bounds decide no list and no code"
     local = distributed.train_local(params, more, scalar_bounds=True, device="cpu")
     assert_same(local.bounds, got.bounds)
+
+
+def test_empty_parts_and_given_metrics():
+    empty = distributed.sample_part(ROWS[:0], 0)
+    assert (empty.x.shape, empty.n_dropped) == ((0, 12), 0)
+    samples = [empty, *samples_of(ROWS, [0, 900, 3000])]
+    for train in (distributed.train_local, distributed.train_distributed):
+        got = train(PARAMS["ivf_flat"], iter(samples), device="cpu")
+        assert got.n_lists == 20
+        cosine = ivf_flat.IndexParams(n_lists=20, metric="cosine")
+        with pytest.raises(ValueError, match=r"sample 0 must be of metric cosine, got sqeuclidean"):
+            train(cosine, samples, device="cpu")
+        with pytest.raises(TypeError, match=r"every sample must be sampling.Sample, got numpy.nd"):
+            train(PARAMS["ivf_flat"], [ROWS], device="cpu")
+
+
+def test_extreme_rows_are_trained_on_alike():
+    """Moved by their mean they may lie beyond what rows may; they have been checked before."""
+    rows = np.full((101, 4), 2.0**50, np.float32)
+    rows[0] = -(2.0**50)
+    params = ivf_flat.IndexParams(n_lists=2, kmeans_n_iters=2)
+    samples = samples_of(rows, [0, 40, 101])
+    one = distributed.train_local(params, samples, device="cpu")
+    many = distributed.train_distributed(params, samples, device="cpu")
+    assert_close(many.centers, one.centers, rtol=1e-6, atol=1)
 
 
 def test_many_empty_clusters_ask_the_parts_again(monkeypatch):
@@ -311,6 +336,13 @@ ERRORS = {
         lambda: partial_kmeans(np.full((3, 6), np.nan, np.float32), CENTERS),
         "part must be finite",
     ),
+    "nan in one of several": (
+        lambda: partial_kmeans(np.full((1, 3, 6), np.nan, np.float32), CENTERS),
+        "part must be finite",
+    ),
+    "part number": (lambda: distributed.sample_part(ROWS, 1, part=-1), "part must be at least 0"),
+    "no bounds": (lambda: distributed.merge_bounds([]), "bounds must be at least one, got 0"),
+    "no components": (lambda: distributed.plan_sample([3], (1,), 0), "dim must be at least 1"),
     "more than there are": (lambda: distributed.sample_part(ROWS, 3001), "n_rows must be between"),
     "metric": (lambda: distributed.sample_part(ROWS, 1, metric="l2"), "metric must be one of"),
     "too few": (

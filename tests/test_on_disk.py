@@ -10,49 +10,13 @@ import pytest
 from compare import assert_same, assert_same_knn
 from emu import Fibers
 from engines import needs_fibers
+from on_disk import KINDS, ROWS, build, files, folder, saved, search
 
-from bench.data import clustered
-from gpuann import brute_force, distributed, ivf_flat, ivf_pq, shards, storage
-from gpuann.distributed import compact
+from gpuann import atomic, brute_force, distributed, ivf_flat, shards, storage
+from gpuann.distributed import compact, manifest
 from gpuann.distributed import folder as folders
 
-ROWS, QUERIES = clustered(700, 16, 30)
-KINDS = {
-    "brute_force": ("cosine", None),
-    "ivf_flat": (ivf_flat.IndexParams(n_lists=10), ivf_flat.SearchParams(n_probes=4)),
-    "ivf_flat cosine": (
-        ivf_flat.IndexParams(n_lists=10, metric="cosine"),
-        ivf_flat.SearchParams(n_probes=4),
-    ),
-    "ivf_pq": (
-        ivf_pq.IndexParams(n_lists=10, pq_dim=5, kmeans_n_iters=4),
-        ivf_pq.SearchParams(n_probes=4),
-    ),
-}
-
-
-def build(kind, n=3, **more):
-    return shards.build(KINDS[kind][0], ROWS, ["cpu"] * n, **more)
-
-
-def search(kind, index, queries=QUERIES):
-    return shards.search(KINDS[kind][1], index, queries, 10)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "index"
-
-
-@pytest.fixture
-def saved(folder):
-    """Rows 0 to 699 of ivf_flat in three shards."""
-    shards.save(folder, build("ivf_flat"))
-    return folder
-
-
-def files(folder):
-    return sorted(p.name for p in folder.iterdir() if not p.name.startswith(".lock"))
+__all__ = ["folder", "saved"]  # fixtures
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -157,20 +121,22 @@ def test_what_cannot_become_one(folder):
         for rows, at in [(ROWS[:20], 0), (ROWS[20:40].astype(np.float16), 20)]
     ]
     entries = [distributed.write_shard(folder, part) for part in parts]
-    distributed.commit(folder, entries, replace=True)
+    with pytest.raises(ValueError, match="rows must be float32, as the index', got float16; conv"):
+        folders.change("test", folder, entries, "shared", of_all=True, keep_refused=True)
     with pytest.raises(ValueError, match="have vectors of one kind in all shards"):
-        distributed.compact_folder(folder)
+        compact.merge_files("test", folder, entries, 1000)
     assert len(files(folder)) == len(before) + 2
 
 
 def test_an_id_is_there_once(saved):
-    for ids, text in [([700, 5], "got 5 in shard-"), ([699, 700], "got 699 in")]:
-        with pytest.raises(ValueError, match=rf"ids of shard-.* must be its own, {text}"):
+    rule = "ids must be those of no other row of the index, got"
+    for ids, text in [([700, 5], "5, which shard-"), ([699, 700], "699, which")]:
+        with pytest.raises(ValueError, match=rf"shards.extend: {rule} {text}"):
             shards.extend(saved, ROWS[:2], ids, device="cpu")
     assert len(shards.load(saved, ["cpu"])) == 700
     shards.extend(saved, ROWS[:2], [2000, 1000], device="cpu")
     shards.extend(saved, ROWS[:2], [1001, 1999], device="cpu")
-    with pytest.raises(ValueError, match="got 1000 in"):
+    with pytest.raises(ValueError, match="got 1000, which"):
         shards.extend(saved, ROWS[:3], [3000, 1000, 1500], device="cpu")
 
 
@@ -227,7 +193,7 @@ def test_a_failure_leaves_the_index_whole(saved, monkeypatch, change, at):
             raise OSError("no space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "sync_folder", full)
+        patch.setattr(atomic, "sync_folder", full)
         with pytest.raises(OSError, match="no space"):
             call(saved)
     index = shards.load(saved, ["cpu"])
@@ -258,16 +224,16 @@ def test_writers_wait_for_each_other(saved):
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(folders.read_manifest("test", saved).shards) == 3 + 8
+    assert len(manifest.read_manifest("test", saved).shards) == 3 + 8
 
 
 def test_a_manifest_is_whole_or_refused(saved):
     path = saved / "manifest.json"
-    whole, want = path.read_bytes(), folders.read_manifest("test", saved)
+    whole, want = path.read_bytes(), manifest.read_manifest("test", saved)
     for place in range(len(whole)):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         try:
-            got = folders.read_manifest("test", saved)
+            got = manifest.read_manifest("test", saved)
         except ValueError as error:
             assert "manifest.json" in str(error)
         else:
@@ -294,17 +260,17 @@ def test_other_manifests_are_refused(saved, key, value, text):
 
 
 def test_damaged_and_missing_files_are_named(saved):
-    name = folders.read_manifest("test", saved).shards[1].file
+    name = manifest.read_manifest("test", saved).shards[1].file
     path = saved / name
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     with pytest.raises(ValueError, match=rf"{name} must have the checksum of"):
         shards.load(saved, ["cpu"])
-    path.write_bytes((saved / folders.read_manifest("test", saved).shards[0].file).read_bytes())
+    path.write_bytes((saved / manifest.read_manifest("test", saved).shards[0].file).read_bytes())
     with pytest.raises(ValueError, match=rf"shards.load: .*{name} must be as the manifest says"):
         shards.load(saved, ["cpu"])
     path.unlink()
-    with pytest.raises(ValueError, match=rf"{name} must be a whole file, got a damaged one"):
+    with pytest.raises(ValueError, match=rf"{name} must be there, got no such file"):
         shards.load(saved, ["cpu"])
 
 

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy as safetensors_numpy
 from compare import assert_same
 
-from gpuann import storage
+from gpuann import atomic, storage
 
 ARRAYS = {
     "codes": np.arange(15, dtype=np.uint8).reshape(5, 3),
@@ -162,7 +162,7 @@ def test_what_is_no_file_of_ours(tmp_path):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ValueError, match="damaged"):
             opened(tmp_path / name)
-    with pytest.raises(ValueError, match=r"test.open: .*nowhere must be a whole file"):
+    with pytest.raises(ValueError, match=r"test.open: .*nowhere must be there"):
         opened(tmp_path / "nowhere")
 
 
@@ -171,7 +171,7 @@ def test_the_file_is_synced_before_it_gets_its_name(tmp_path, monkeypatch):
     sync, replace = os.fsync, storage.Path.replace
     monkeypatch.setattr(os, "fsync", lambda n: steps.append("sync") or sync(n))
     monkeypatch.setattr(
-        storage.Path, "replace", lambda *names: steps.append("rename") or replace(*names)
+        atomic.Path, "replace", lambda *names: steps.append("rename") or replace(*names)
     )
     storage.write(tmp_path / "a", "shard", {}, {"x": np.arange(3)})
     assert steps == ["sync", "rename", "sync"]

@@ -248,11 +248,11 @@ ERRORS = {
         ValueError,
         "block_bytes must be at least 4096",
     ),
-    "nothing": (lambda i: streamed.open([]), ValueError, "source must have at least one shard"),
+    "nothing": (lambda i: streamed.open([]), ValueError, "shards must be at least one"),
     "no shard": (
         lambda i: streamed.open([i]),
         TypeError,
-        "source 0 must be a distributed.Shard, got StreamedIndex",
+        "shard 0 must be a distributed.Shard, got StreamedIndex",
     ),
 }
 
@@ -276,7 +276,7 @@ def test_rows_of_two_kinds_are_refused():
         distributed.build_part("cosine", rows, at, device="cpu")
         for rows, at in [(ROWS[:50], 0), (ROWS[:50].astype(np.float16), 50)]
     ]
-    with pytest.raises(TypeError, match="shard 1 must have vectors of"):
+    with pytest.raises(TypeError, match="shard 1 must have rows of float32"):
         streamed.open(made, device="cpu")
 
 

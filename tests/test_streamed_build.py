@@ -48,7 +48,9 @@ def test_any_source_gives_the_same_index(tmp_path, kind):
     assert made.n_rows == 3000
     assert (len(made.shards) > 3) == (kind == "brute_force"), "others are merged"
     want = search(kind, tmp_path / "0")
-    for number, data in enumerate([chunks, list(chunks()), chunks(), ROWS[:, ::-1][:, ::-1]], 1):
+    with_empty = iter([*chunks(), ROWS[:0]])
+    sources = [chunks, list(chunks()), chunks(), ROWS[:, ::-1][:, ::-1], with_empty]
+    for number, data in enumerate(sources, 1):
         folder = tmp_path / str(number)
         build(kind, data, folder)
         assert_same_knn(search(kind, folder), want)
@@ -138,10 +140,28 @@ def test_more_messages(tmp_path):
         streamed.build(many, ROWS, tmp_path, device="cpu")
     with pytest.raises(ValueError, match="metric must be one of"):
         streamed.build("l2", ROWS, tmp_path, device="cpu")
-    with pytest.raises(ValueError, match="every chunk of dataset must be float32, got float16"):
+    with pytest.raises(TypeError, match="every chunk of dataset must be float32, got float16"):
         build("ivf_flat", iter([ROWS[:9], ROWS[9:].astype(np.float16)]), tmp_path)
     with pytest.raises(ValueError, match=r"every chunk of dataset must have shape \(n, 16\)"):
         build("ivf_flat", iter([ROWS[:9], ROWS[9:, :3]]), tmp_path)
     with pytest.raises(ValueError, match="have at least one chunk, got none"):
         build("ivf_flat", iter([]), tmp_path)
+    with pytest.raises(ValueError, match="dataset must have a row that is finite, got none"):
+        streamed.build("cosine", ROWS[:9] * np.nan, tmp_path, non_finite="drop", device="cpu")
     assert not list(tmp_path.glob("*")), "nothing is left"
+
+
+def test_two_builds_into_one_folder(tmp_path, monkeypatch):
+    """Without replace=True the later one is refused, though there was no index when it began."""
+    change = streamed_build.change
+
+    def late(*more, **named):
+        monkeypatch.setattr(streamed_build, "change", change)
+        build("ivf_flat", ROWS[:500], tmp_path)
+        return change(*more, **named)
+
+    monkeypatch.setattr(streamed_build, "change", late)
+    with pytest.raises(ValueError, match="have no index yet"):
+        build("ivf_flat", ROWS, tmp_path)
+    assert len(streamed.open(tmp_path, device="cpu")) == 500
+    assert len(list(tmp_path.glob("shard-*"))) == 1

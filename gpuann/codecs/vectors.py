@@ -35,6 +35,13 @@ def cosine_scale(xp: Any, rows: Array) -> Array:
     return xp.where(has, 1 / xp.where(has, norm, 1), 0).astype(xp.float32)
 
 
+def without_direction(rows: Array) -> Array:
+    """Which host rows (n, dim) count as zero under cosine -> (n,) bool: see `cosine_scale`."""
+    small = np.abs(rows.astype(np.float32, copy=False)).max(axis=1) < 2.0**-100
+    small[small] = cosine_scale(np, rows[small]) == 0  # few, if any, are looked at twice
+    return np.asarray(small)
+
+
 def _halved_sum(xp: Any, x: Array) -> Array:
     """Sum of each row of x (n, dim) float64, by adding halves -> (n,) float64.
 

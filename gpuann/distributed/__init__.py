@@ -12,13 +12,8 @@ these functions where the rows are. See README.md beside this file.
 """
 
 from gpuann.distributed.compact import compact_folder
-from gpuann.distributed.folder import (
-    Manifest,
-    ShardEntry,
-    commit,
-    rebalance_folder,
-    write_shard,
-)
+from gpuann.distributed.folder import clean_folder, commit, rebalance_folder, write_shard
+from gpuann.distributed.manifest import Manifest, ShardEntry
 from gpuann.distributed.partial import Partial, combine, next_centers, partial_kmeans
 from gpuann.distributed.reshard import merge, rebalance, split
 from gpuann.distributed.sampling import (
@@ -44,6 +39,7 @@ __all__ = [
     "ShardEntry",
     "TrainedModels",
     "build_part",
+    "clean_folder",
     "combine",
     "commit",
     "compact_folder",

@@ -8,14 +8,8 @@ import numpy as np
 
 from gpuann import storage, validate
 from gpuann.distributed import blocks
-from gpuann.distributed.folder import (
-    Manifest,
-    ShardEntry,
-    commit,
-    drop_unlisted,
-    new_name,
-    read_manifest,
-)
+from gpuann.distributed.folder import change, given_folder, new_name
+from gpuann.distributed.manifest import Manifest, ShardEntry, reading
 from gpuann.distributed.shard_file import KIND, ROWS
 from gpuann.errors import bad_value
 
@@ -32,21 +26,22 @@ def compact_folder(folder: Any, *, block_bytes: int = 1 << 26) -> Manifest:
 
     Notes
     -----
-    Disk: the index twice, until the old files go at the end.
+    Disk: the index twice, until the old files go at the end. Shards that others add meanwhile stay
+    as they are.
     """
     where = "distributed.compact_folder"
     block_bytes = validate.integer(where, "block_bytes", block_bytes, 1)
-    manifest = read_manifest(where, folder)
-    if manifest.scope != "shared" or manifest.shards[0].kind == "brute_force":
-        rule = 'be an IVF index of scope "shared"'
-        got = f'{manifest.shards[0].kind}, "{manifest.scope}"'
-        raise bad_value(where, str(folder), rule, got)
-    entry = merge_files(where, folder, manifest.shards, block_bytes)
-    try:
-        made = commit(folder, [entry], replace=True)
-    finally:
-        drop_unlisted(folder, [*manifest.shards, entry])
-    return made
+    place = given_folder(where, folder)
+
+    def merged(manifest: Manifest) -> tuple[Manifest, ShardEntry]:
+        first = manifest.shards[0]
+        if manifest.scope != "shared" or first.kind == "brute_force":
+            rule, got = 'be an IVF index of scope "shared"', f'{first.kind}, "{manifest.scope}"'
+            raise bad_value(where, str(place), rule, got)
+        return manifest, merge_files(where, place, manifest.shards, block_bytes)
+
+    manifest, entry = reading(where, place, merged)
+    return change(where, place, [entry], "shared", instead_of=manifest.shards)
 
 
 def merge_files(
@@ -100,4 +95,4 @@ def merge_files(
     low = min(entry.first_id for entry in entries)
     high = max(entry.last_id for entry in entries)
     about = entries[0].kind, entries[0].metric, entries[0].dim, entries[0].fingerprint
-    return ShardEntry(name, *about, int(offsets[-1]), low, high)
+    return ShardEntry(name, *about, entries[0].dtype, int(offsets[-1]), low, high)

@@ -9,7 +9,7 @@ rounding of float64 sums. Only sums travel: 8 bytes a component of a centre, wha
 a few rows for clusters that turn out empty.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -19,7 +19,7 @@ from gpuann import arrays, backends, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
-from gpuann.errors import bad_value
+from gpuann.errors import bad_type, bad_value
 from gpuann.trained import fingerprint
 
 N_FARTHEST = 64
@@ -75,39 +75,52 @@ def partial_kmeans(
     """
     where = "distributed.partial_kmeans"
     n_farthest = validate.integer(where, "n_farthest", n_farthest, 0)
-    start = _batched(where, "centers", centers)
+    return partial_of(where, part, centers, n_farthest, device, check=True)
+
+
+def partial_of(
+    where: str, part: Any, centers: Any, n_farthest: int, device: str | None, *, check: bool
+) -> Partial:
+    """`partial_kmeans`, of rows that may have been checked before."""
+    start = _batched(where, "centers", centers, check)
     backend = backends.choose(where, device)
     with backend.active():
         assigned = _Assigned(backend, backend.put(start), fingerprint(start), n_farthest)
         if getattr(part, "ndim", 2) == 3:
-            x = backend.put(part)
-            if x.shape[0] != start.shape[0] or x.shape[2] != start.shape[2] or x.shape[1] == 0:
-                rule = f"have shape ({start.shape[0]}, n, {start.shape[2]}), as centers"
-                raise bad_value(where, "part", rule, x.shape)
-            return assigned.partial(x)
+            n_problems, _, dim = start.shape
+            if part.shape[0] != n_problems or part.shape[2] != dim or part.shape[1] == 0:
+                rule = f"have shape ({n_problems}, n, {dim}), as centers"
+                raise bad_value(where, "part", rule, part.shape)
+            if part.dtype != np.float32:
+                raise bad_type(where, "part", "be float32 for several problems", part.dtype)
+            if check and not arrays.on_cuda(part):
+                validate.finite(where, "part", np.asarray(part).reshape(-1, dim))
+            return assigned.partial(backend.put(part))
         rows = arrays.Rows(where, "part", part)
         if start.shape[0] != 1 or start.shape[2] != rows.dim:
             raise bad_value(where, "centers", f"have shape (n, {rows.dim})", np.shape(centers))
         total: Partial | None = None
         # chunks with more floats than the sums, so that adding those up costs little
         for at, chunk in rows.chunks(max(arrays.CHUNK_FLOATS, 4 * start.size)):
-            validate.finite(where, "part", chunk, at)
+            if check:
+                validate.finite(where, "part", chunk, at)
             one = assigned.partial(backend.put(chunk.astype(np.float32, copy=False))[None])
             total = one if total is None else _added(total, one)
     return cast("Partial", total)
 
 
-def combine(partials: Sequence[Partial]) -> Partial:
+def combine(partials: Iterable[Partial]) -> Partial:
     """Put partials of disjoint rows together, in the order of the parts.
 
     Associative: partials of neighbouring parts may be combined on the way. Those that belong to
     other centres (another round, another model) are refused.
     """
     where = "distributed.combine"
-    if not partials:
+    some = list(partials)
+    if not some:
         raise bad_value(where, "partials", "be at least one", 0)
-    total = partials[0]
-    for number, partial in enumerate(partials[1:], 1):
+    total = some[0]
+    for number, partial in enumerate(some[1:], 1):
         if (partial.of, partial.sums.shape) != (total.of, total.sums.shape):
             rule = f"belong to the centres {total.of} of the first, of this round and model"
             raise bad_value(where, f"partial {number}", rule, partial.of)
@@ -127,8 +140,12 @@ def next_centers(total: Partial, centers: Any) -> HostArray:
     clusters than farthest rows that were asked for this is refused: ask the parts again with
     n_farthest=total.n_empty.
     """
-    where = "distributed.next_centers"
-    start = _batched(where, "centers", centers)
+    return updated("distributed.next_centers", total, centers, check=True)
+
+
+def updated(where: str, total: Partial, centers: Any, *, check: bool) -> HostArray:
+    """`next_centers`, of centres that may have been checked before."""
+    start = _batched(where, "centers", centers, check)
     if total.of != fingerprint(start):
         raise bad_value(where, "total", f"belong to centers, {fingerprint(start)}", total.of)
     if total.n_empty > total.n_farthest and total.n_rows > total.n_farthest:
@@ -201,13 +218,14 @@ def _added(a: Partial, b: Partial) -> Partial:
     )
 
 
-def _batched(where: str, name: str, centers: Any) -> HostArray:
+def _batched(where: str, name: str, centers: Any, check: bool) -> HostArray:
     """Centres of one problem or several -> (B, C, D) float32, checked."""
     array = arrays.as_host(where, name, centers)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise bad_value(where, name, "have shape (n, dim) or (B, n, dim)", array.shape)
     flat = array.reshape(-1, array.shape[-1])
     validate.matrix(where, name, flat)
-    validate.finite(where, name, flat)
+    if check:
+        validate.finite(where, name, flat)
     batched = array if array.ndim == 3 else array[None]
     return np.ascontiguousarray(batched, np.float32)

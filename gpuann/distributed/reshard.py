@@ -4,19 +4,20 @@ Shards of one model hold the very arrays of the single index, cut by rows: `merg
 the single index, and any number of them answers as it does.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from gpuann import arrays, backends, brute_force, validate
 from gpuann.arrays import HostArray
-from gpuann.backends.seam import FlatPayload, Lists, Payload, PqPayload
+from gpuann.backends.seam import Lists, Payload, PqPayload
 from gpuann.distributed.shard import Shard, distinct, shard_of
 from gpuann.errors import bad_type, bad_value
 from gpuann.partitions import cut_evenly
 
 
-def merge(shards: Sequence[Shard]) -> Shard:
+def merge(shards: Iterable[Shard]) -> Shard:
     """One shard with the rows of all, ordered by (list, id).
 
     Refused for shards of other models: their codes mean other rows. Those can only be searched side
@@ -27,15 +28,9 @@ def merge(shards: Sequence[Shard]) -> Shard:
     Memory the result, and once more its largest array.
     """
     where = "distributed.merge"
-    if not shards:
-        raise bad_value(where, "shards", "be at least one", 0)
+    shards = given_shards(where, shards)
     first = shards[0]
     check_same(where, shards)
-    if isinstance(first.payload, FlatPayload):
-        for number, shard in enumerate(shards):
-            if shard.payload[0].dtype != first.payload[0].dtype:
-                rule = f"have rows of {first.payload[0].dtype} as the first"
-                raise bad_type(where, f"shard {number}", rule, shard.payload[0].dtype)
     ids = np.concatenate([shard.ids for shard in shards])
     distinct(where, ids)
     n_dropped = sum(shard.n_dropped for shard in shards)
@@ -86,14 +81,21 @@ def split(shard: Shard, n_shards: int) -> list[Shard]:
     return rebalance([shard], n_shards)
 
 
-def rebalance(shards: Sequence[Shard], n_shards: int) -> list[Shard]:
+def rebalance(shards: Iterable[Shard], n_shards: int) -> list[Shard]:
     """The rows of all shards in n_shards about equal runs of ids; ids stay."""
     where = "distributed.rebalance"
-    if not shards:
-        raise bad_value(where, "shards", "be at least one", 0)
+    shards = given_shards(where, shards)
     check_same(where, shards)
     cuts = id_cuts(where, [shard.ids for shard in shards], n_shards)
-    return [run_of_ids(shards, low, high) for low, high in cuts]
+    return list(runs_of_ids(shards, cuts))
+
+
+def runs_of_ids(shards: Sequence[Shard], cuts: Sequence[tuple[int, int]]) -> Iterator[Shard]:
+    """A shard for each run of ids; the first one tells how many rows were dropped in all."""
+    n_dropped = sum(shard.n_dropped for shard in shards)
+    for low, high in cuts:
+        yield dataclasses.replace(run_of_ids(shards, low, high), n_dropped=n_dropped)
+        n_dropped = 0
 
 
 def id_cuts(where: str, ids: Sequence[HostArray], n_shards: int) -> list[tuple[int, int]]:
@@ -117,13 +119,31 @@ def run_of_ids(shards: Sequence[Shard], low: int, high: int) -> Shard:
 
 
 def check_same(where: str, shards: Sequence[Shard]) -> None:
-    """Raise unless all shards have the models of the first."""
+    """Raise unless all shards have the models and the kind of rows of the first."""
     want = shards[0].fingerprint
     for number, shard in enumerate(shards):
         if shard.fingerprint != want:
             rule = f"have the models {want} of the first"
             way_out = 'build it with those, or search side by side with scope="independent"'
             raise bad_value(where, f"shard {number}", rule, shard.fingerprint, way_out)
+        dtype = shards[0].payload[0].dtype
+        if shard.payload[0].dtype != dtype:
+            rule = f"have rows of {dtype} as the first"
+            raise bad_type(where, f"shard {number}", rule, shard.payload[0].dtype)
+
+
+def given_shards(where: str, shards: Iterable[Shard]) -> list[Shard]:
+    """Shards as a user gives them, one at least, in a list."""
+    if isinstance(shards, Shard):
+        raise bad_type(where, "shards", "be several, in a list", "one distributed.Shard")
+    some = list(shards)
+    for number, shard in enumerate(some):
+        if not isinstance(shard, Shard):
+            got = type(shard).__name__
+            raise bad_type(where, f"shard {number}", "be a distributed.Shard", got)
+    if not some:
+        raise bad_value(where, "shards", "be at least one", 0)
+    return some
 
 
 def labels_of(shard: Shard) -> HostArray:

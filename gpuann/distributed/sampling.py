@@ -12,6 +12,7 @@ from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
 from gpuann.errors import bad_value
+from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 
 WARN_BYTES = 4 << 30  # of all samples as float32
@@ -46,6 +47,8 @@ class SamplePlan:
 class Sample:
     """Training rows of one part, on the host."""
 
+    metric: Metric
+    """That it was drawn for: rows are normalised for cosine."""
     x: HostArray
     """(n, dim) float32, finite, normalised under cosine, in the part's row order."""
     bounds: HostArray
@@ -102,6 +105,7 @@ def plan_sample(
     where = "distributed.plan_sample"
     sizes = [validate.integer(where, "rows_per_part", n, 0) for n in rows_per_part]
     n_workers = validate.integer(where, "n_workers", n_workers, 1)
+    dim = validate.integer(where, "dim", dim, 1)
     seed = validate.integer(where, "seed", seed, 0)
     if sum(sizes) == 0:
         raise bad_value(where, "rows_per_part", "have a row in some part", list(rows_per_part))
@@ -130,7 +134,8 @@ def sample_part(
 
     Parameters
     ----------
-    dataset : array (n_part_rows, dim), or chunks of such rows, as the builds take them: the part
+    dataset : array (n_part_rows, dim), or chunks of such rows, as the builds take them: the part,
+        which may be an empty array
     n_rows : int, how many, from the plan
     metric : str, default "sqeuclidean"; under cosine rows are normalised before anything else
     part : int, default 0, the part's number: parts draw independently of each other
@@ -142,6 +147,10 @@ def sample_part(
     """
     where = "distributed.sample_part"
     how = metrics.check(where, metric)
+    part, seed = (validate.integer(where, *x, 0) for x in (("part", part), ("seed", seed)))
+    if getattr(dataset, "ndim", 0) == 2 and len(dataset) == 0:
+        nothing = np.empty((0, dataset.shape[1]), np.float32)
+        return Sample(how, nothing, bounds_of(nothing), 0)
     rows = arrays.Rows(where, "dataset", dataset)
     n_rows = validate.integer(where, "n_rows", n_rows, 0, rows.n_rows)
     draw = np.random.default_rng([seed, 3, part])
@@ -149,9 +158,13 @@ def sample_part(
     picked = rows.take(drawn)
     kept = picked[usable(picked)]
     x = np.ascontiguousarray(vectors.as_float(np, kept, how))
-    low = x.min(axis=0, initial=np.inf)
-    high = x.max(axis=0, initial=-np.inf)
-    return Sample(x, np.stack([low, high]).astype(np.float32), len(picked) - len(kept))
+    return Sample(how, x, bounds_of(x), len(picked) - len(kept))
+
+
+def bounds_of(x: HostArray) -> HostArray:
+    """Smallest and largest of each component of x (n, dim) -> (2, dim) float32."""
+    low, high = x.min(axis=0, initial=np.inf), x.max(axis=0, initial=-np.inf)
+    return np.stack([low, high]).astype(np.float32)
 
 
 def usable(rows: HostArray) -> HostArray:
@@ -164,5 +177,8 @@ def usable(rows: HostArray) -> HostArray:
 
 def merge_bounds(bounds: Sequence[HostArray]) -> HostArray:
     """bounds (2, dim) of several parts -> those of all: least of the least, most of the most."""
-    each = np.stack(list(bounds))
+    some = list(bounds)
+    if not some:
+        raise bad_value("distributed.merge_bounds", "bounds", "be at least one", 0)
+    each = np.stack(some)
     return np.stack([each[:, 0].min(axis=0), each[:, 1].max(axis=0)])

@@ -16,6 +16,7 @@ from gpuann.metric import Metric
 from gpuann.trained import TrainedModels, fingerprint
 
 Part = ivf.Core | brute_force.Index
+LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,10 +108,12 @@ def build_part(
     backend, names = backends.choose(where, device), _names(where, ids, rows.n_rows)
     if non_finite == "raise":
         rows.check()
-    return store(backend, models, rows, names, progress=progress, drop=non_finite == "drop")
+    drop = non_finite == "drop"
+    return store(where, backend, models, rows, names, progress=progress, drop=drop)
 
 
 def store(
+    where: str,
     backend: Backend,
     models: TrainedModels | str,
     rows: arrays.Rows,
@@ -124,11 +127,14 @@ def store(
     if drop:
         keep = np.concatenate([usable(chunk) for _, chunk in rows.chunks()])
         if not keep.all():
-            names, kept = names[keep], arrays.Rows("distributed", "dataset", _Kept(rows, keep))
+            if not keep.any():
+                way_out = "leave the part out"
+                raise bad_value(where, "dataset", "have a row that is finite", "none", way_out)
+            names, kept = names[keep], arrays.Rows(where, "dataset", _Kept(rows, keep))
             kept.chunk_floats = rows.chunk_floats
     n_dropped = rows.n_rows - kept.n_rows
     if isinstance(models, str):
-        how = metrics.check("distributed", models)
+        how = metrics.check(where, models)
         return shard_of(None, brute_force.build_part(backend, kept, how, names), n_dropped)
     core = training.build_part(backend, models, kept, names, progress=progress)
     return shard_of(models, core, n_dropped)
@@ -157,16 +163,17 @@ def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Sh
 def _names(where: str, ids: Any, n_rows: int) -> HostArray:
     """Ids that a caller gives, or running ones, checked -> (n_rows,) int64."""
     if np.ndim(ids) == 0:
-        first = validate.integer(where, "ids", ids, 0)
+        first = validate.integer(where, "ids", ids, 0, LARGEST_ID - (n_rows - 1))
         return np.arange(first, first + n_rows, dtype=np.int64)
     array = arrays.as_host(where, "ids", ids)
     if array.shape != (n_rows,):
         raise bad_value(where, "ids", f"have shape ({n_rows},)", array.shape)
     if array.dtype.kind not in "iu":
         raise bad_type(where, "ids", "be integers", array.dtype)
+    if len(array) and (array.min() < 0 or array.max() > LARGEST_ID):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise bad_value(where, "ids", f"be between 0 and {LARGEST_ID}", int(wrong))
     names = array.astype(np.int64)
-    if len(names) and names.min() < 0:
-        raise bad_value(where, "ids", "be 0 or more", int(names.min()))
     distinct(where, names)
     return names
 

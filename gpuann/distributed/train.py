@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import backends, ivf, kinds, kmeans, training
+from gpuann import backends, ivf, kinds, kmeans, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
-from gpuann.distributed.partial import N_FARTHEST, Partial, combine, next_centers, partial_kmeans
+from gpuann.distributed.partial import N_FARTHEST, Partial, combine, partial_of, updated
 from gpuann.distributed.sampling import Sample, merge_bounds
 from gpuann.errors import bad_value
+from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
 
@@ -31,7 +32,7 @@ Fetch = Callable[[list[Any]], Sequence[Any]]
 
 def train_local(
     index_params: IvfIndexParams,
-    samples: Sequence[Sample],
+    samples: Iterable[Sample],
     *,
     scalar_bounds: bool = False,
     device: str | None = None,
@@ -49,9 +50,12 @@ def train_local(
     """
     where = "distributed.train_local"
     kinds.searched_with(where, index_params)
-    how = metrics.check(where, index_params.metric)
+    how, samples = metrics.check(where, index_params.metric), list(samples)
+    for sample in samples:
+        validate.instance(where, "every sample", sample, Sample)
     if not samples:
         raise bad_value(where, "samples", "be at least one", 0)
+    _one_metric(where, how, [sample.metric for sample in samples])
     dim = _one_dim(where, [sample.x.shape[1] for sample in samples])
     x = np.concatenate([sample.x for sample in samples])
     _enough(where, index_params, len(x))
@@ -83,8 +87,10 @@ def train_distributed(
         the parts
     run, fetch : callables
         run(function, parts, *more) starts function(part, ...) for every part where the part is, and
-        gives what stands for the results; fetch(those) brings them here. The default is this
-        process. A pool: run=pool.map. Dask: run=client.map, fetch=client.gather.
+        gives what stands for the results, for the next call; fetch(those) brings them here. The
+        default is this process. Dask: run=client.map, fetch=client.gather. Threads:
+        run=ThreadPoolExecutor.map. A pool of processes hands results back, so it would send the
+        samples out again each round: use `train_local` there.
     scalar_bounds : bool, default False; also keep the samples' bounds, for a scalar quantiser
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if the worker has one
 
@@ -104,6 +110,7 @@ def train_distributed(
     if not there.handles:
         raise bad_value(where, "samples", "be at least one", 0)
     about = there.ask(_describe)
+    _one_metric(where, how, [one.metric for one in about])
     dim = _one_dim(where, [len(one.moments.total) for one in about])
     there = there.of_sizes([one.moments.n_rows for one in about])
     _enough(where, index_params, there.n_rows)
@@ -182,6 +189,7 @@ class _Parts:
 class _About(NamedTuple):
     """What is asked of a sample before anything is trained."""
 
+    metric: Metric
     moments: vectors.Moments
     bounds: HostArray
 
@@ -197,7 +205,8 @@ def _lloyd(parts: _Parts, centers: HostArray, n_iters: int, device: str | None) 
         inertia.append(total.inertia)
         if done and not moved_empty and kmeans.has_settled(inertia, tol=0.0):
             break
-        centers, moved_empty = next_centers(total, centers), total.n_empty > 0
+        centers = updated("distributed.train_distributed", total, centers, check=False)
+        moved_empty = total.n_empty > 0
     return centers
 
 
@@ -205,7 +214,8 @@ def _lloyd(parts: _Parts, centers: HostArray, n_iters: int, device: str | None) 
 
 
 def _describe(sample: Sample) -> _About:
-    return _About(vectors.moments(sample.x), sample.bounds)
+    validate.instance("distributed.train_distributed", "every sample", sample, Sample)
+    return _About(sample.metric, vectors.moments(sample.x), sample.bounds)
 
 
 def _moved(sample: Sample, shift: HostArray | None) -> HostArray:
@@ -217,7 +227,8 @@ def _pick(part: HostArray, rows: HostArray) -> HostArray:
 
 
 def _round(part: HostArray, centers: HostArray, n_farthest: int, device: str | None) -> Partial:
-    return partial_kmeans(part, centers, n_farthest=n_farthest, device=device)
+    where = "distributed.train_distributed"  # the rows have been checked, and moved since
+    return partial_of(where, part, centers, n_farthest, device, check=False)
 
 
 def _residual_pieces(
@@ -235,6 +246,13 @@ def _one_dim(where: str, dims: list[int]) -> int:
     if len(set(dims)) != 1:
         raise bad_value(where, "samples", "have the same number of components", sorted(set(dims)))
     return dims[0]
+
+
+def _one_metric(where: str, how: Metric, drawn_for: list[Metric]) -> None:
+    for number, own in enumerate(drawn_for):
+        if own != how and "cosine" in (own, how):
+            way_out = f'draw it with sample_part(..., metric="{how}")'
+            raise bad_value(where, f"sample {number}", f"be of metric {how}", own, way_out)
 
 
 def _enough(where: str, params: IvfIndexParams, n_rows: int) -> None:
