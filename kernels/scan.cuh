@@ -25,7 +25,7 @@ struct ScanArgs {
     float* dists;            // (n_splits, n_queries, k) out
     i64* names;              // (n_splits, n_queries, k) out
     double* ceiling;         // (n_queries,) scratch: the highest score that can matter
-    double* slack;           // (n_queries,) scratch
+    double* slack;           // (n_queries,) scratch: bound of |filter score - canonical distance|
     float* query_term;       // (n_queries,) scratch: A(q) of rows stored whole
     int* list_pairs;         // (n_lists,) scratch, zero: pairs of each list
     i64* pair_first;         // (n_lists + 1,) scratch: first pair of each list in pair_order
@@ -98,8 +98,9 @@ __device__ __forceinline__ int probed_list(const ScanArgs& a, int query, int p) 
 }
 
 struct QueryScale {
-    double square;  // |q|^2 of the moved query
-    double slack;   // bound of |score - canonical distance|
+    double square;   // |q|^2 of the moved query
+    double product;  // at least the sum of |q'_i r_i| over the components of any row
+    double slack;    // bound of |score - canonical distance|
 };
 
 // The whole block. As numpy_ops/_slack.py: (dim + 16) (u size + 2^-126), size = (|q| + R)^2 or
@@ -129,7 +130,8 @@ __device__ __forceinline__ QueryScale query_scale(const ScanArgs& a, int query, 
     QueryScale scale;
     scale.square = partial[0];
     const double norm = sqrt(scale.square) * (1.0 + 1e-9), reach = largest[0];
-    const double size = a.inner ? 2.0 * norm * reach : (norm + reach) * (norm + reach);
+    scale.product = 2.0 * norm * reach;
+    const double size = a.inner ? scale.product : (norm + reach) * (norm + reach);
     scale.slack = rounding(a.dim, size);
     __syncthreads();  // everyone has read them: the memory may be used again
     return scale;

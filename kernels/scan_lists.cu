@@ -7,7 +7,8 @@
 //   scan_plan     one block: first pair and first tile of every list (left out for one list)
 //   scan_group    one thread a pair: pairs by list, in any order (left out for one list)
 //   scan_filter   one block a tile of 64 pairs of one list: multiplies it with the list's rows in
-//                 tiles of 64 and appends the rows at or under the ceiling to their query
+//                 tiles of 64 on tensor cores (TF32) and appends the rows at or under the ceiling,
+//                 which allows for their rounding, to their query
 //   scan_tighten  one block a query, between epochs: lowers the ceiling to the k-th score of the
 //                 survivors and drops those above it. Where more rows are probed than the first
 //                 ceiling keeps out, few rows are filtered first, evenly spread, then more
@@ -26,11 +27,11 @@
 // budget  scan_bound: regs <= 80, spills 0, blocks/SM >= 3
 // budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
 // budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
-// budget  scan_filter: regs <= 80, spills 0, blocks/SM >= 3
+// budget  scan_filter: regs <= 64, spills 0, blocks/SM >= 4
 // budget  scan_tighten: regs <= 40, spills 0, blocks/SM >= 4
 // budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
 // budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
-// cost    2 * pairs * list length * dim flop; Q * budget * dim for the bound; survivors * dim in
+// cost    2 * pairs * list length * dim flop of TF32; Q * budget * dim for the bound; survivors * dim in
 //         float64
 // source  own: bound, filter and canonical rescoring of gpuann; list-major order as in FAISS'
 //         contrib/big_batch_search
@@ -39,7 +40,7 @@
 #include "pairs_by_list.cuh"
 #include "ptx.cuh"
 #include "scan.cuh"
-#include "tile.cuh"
+#include "tensor.cuh"
 #include "walk.cuh"
 
 ENTRY(scan_bound)(const ScanArgs a) {
@@ -58,8 +59,10 @@ ENTRY(scan_bound)(const ScanArgs a) {
         bound = fminf(bound, a.limit[query]);
     }
     if (threadIdx.x == 0) {
-        a.ceiling[query] = (double)bound + 2.0 * scale.slack;
-        a.slack[query] = scale.slack;
+        // the k-th row lies under bound + slack; the filter errs by more than the bound's scores
+        const double filter_slack = scale.slack + tensor_rounding(a.dim, scale.product);
+        a.ceiling[query] = (double)bound + scale.slack + filter_slack;
+        a.slack[query] = filter_slack;
         a.query_term[query] = own;
         a.n_survivors[query] = 0;
     }
@@ -74,7 +77,7 @@ ENTRY(scan_bound)(const ScanArgs a) {
 }
 
 ENTRY(scan_filter)(const ScanArgs a) {
-    __shared__ TileMemory memory;
+    __shared__ TensorMemory memory;
     __shared__ int query[TILE];
     __shared__ float term[TILE];     // A(q, l)
     __shared__ float highest[TILE];  // of N - q.r, so the term is taken off
@@ -100,7 +103,7 @@ ENTRY(scan_filter)(const ScanArgs a) {
             highest[threadIdx.x] = rounded_up(a.ceiling[q] - term[threadIdx.x]);
         }
     }
-    __syncthreads();  // the pairs are there
+    // no barrier: the product begins with one
     const TileQueries queries{a, query, rows_are_aligned(a.queries, a.dim)};
     const i64 stop = a.offsets[list + 1];
     for (i64 turn = blockIdx.y;; turn += gridDim.y) {
@@ -112,16 +115,16 @@ ENTRY(scan_filter)(const ScanArgs a) {
             continue;  // an earlier epoch had this tile
         }
         float product[4][4] = {};
-        tile_product(queries, TileRows{stored_rows(a), begin, stop}, a.dim, memory, Multiply{},
-                     product);
+        tensor_product(queries, TileRows{stored_rows(a), begin, stop}, a.dim, memory, product);
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const i64 row = begin + 4 * tile_x() + j;
+        for (int column = 0; column < 8; column++) {
+            const int j = column / 2, odd = column % 2;
+            const i64 row = begin + tensor_right(j, odd);
             const float norm = row < stop ? a.norms[row] : 0.0f;
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int pair = 4 * tile_y() + i, q = query[pair];
-                const float score = norm - product[i][j];
+            for (int i = odd; i < 4; i += 2) {
+                const int pair = tensor_left(i), q = query[pair];
+                const float score = norm - product[j][i];
                 if (q >= 0 && row < stop && score <= highest[pair] && allowed(a, q, a.ids[row])) {
                     add_survivor(a, q, row, term[pair] + score);
                 }

@@ -181,7 +181,7 @@ into(
     "scan_lists tiles",
     without("__syncthreads();  // the digit is found, the histogram has been read"),
     ("int left = found[1], digit = 0;", "int left = 1, digit = 0;"),
-    ("+ 2.0 * scale.slack;\n        a.slack", "- 1.0;\n        a.slack"),
+    ("+ scale.slack + filter_slack;", "- 1.0;"),
     (
         "atomicAdd(&a.list_pairs[list], 1);",
         "a.list_pairs[list] += 1;",
@@ -209,7 +209,7 @@ into(
     "scan_lists",
     "scan_bound",
     "scan_lists far",
-    ("scale.slack = rounding(a.dim, size);", "scale.slack = 0.0;"),
+    ("scale.slack + tensor_rounding(a.dim, scale.product)", "scale.slack"),
 )
 into(
     "scan_lists",
@@ -268,12 +268,31 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists tiles",
-    without("__syncthreads();  // the pairs are there"),
     ("if (at < end_pair)", "if (at <= end_pair)"),
     ("q >= 0 && row < stop &&", "q >= 0 &&"),
     ("rounded_up(a.ceiling[q] - term[threadIdx.x])", "rounded_up(a.ceiling[q] - 1e3)"),
     ("a.inner ? out[i] : 2.0f * out[i]", "out[i]"),
     ("const int place = atomicAdd(&a.n_survivors[q], 1);", "const int place = a.n_survivors[q]++;"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists wide",
+    without("__syncthreads();  // the step before has been multiplied"),
+    without("__syncthreads();  // both sides of the step are there"),
+    ("d += TENSOR_STEP", "d += TENSOR_STEP + 1"),
+    ("s += MMA_DEPTH", "s += 2 * MMA_DEPTH"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists tiles",
+    ("[warp % 4 * 16 + lane % 16]", "[lane % 16]"),
+    ("[warp / 4 * 32 + lane / 16 * 8 + lane % 8]", "[warp / 4 * 32 + lane % 16]"),
+    ("x, {y[2], y[3]}", "x, {y[0], y[1]}"),
+    ("threadIdx.x % 32 / 4 + i / 2 * 8", "threadIdx.x % 32 / 4 + i % 2 * 8"),
+    ("8 * j + threadIdx.x % 4 * 2 + i % 2", "8 * j + threadIdx.x % 4 * 2 + i / 2"),
+    ("to_tf32(x[3]))", "to_tf32(x[2]))"),
 )
 into(
     "scan_lists",
