@@ -2,10 +2,11 @@
 //
 //   labels[b, i] = argmin_c |x[b, i] - centers[b, c]|^2 canonical; ties -> smaller c
 //
-// Scores |c|^2 - 2 x.c (both about the mean of the centres) come from 64 x 64 tiles and never reach
-// memory: each thread keeps the best and the second best of its rows. Where the second lies further
-// than both could err, the best is the answer; the few other rows are compared with all centres by
-// canonical distance. Two small launches make the mean, the norms and their errors first.
+// Scores |c|^2 - 2 x.c (both about the mean of the centres) come from 64 x 64 tiles on tensor cores
+// (TF32) and never reach memory: each thread keeps the best and the second best of its rows. Where
+// the second lies further than both could err, the best is the answer. The few other rows are
+// compared with all centres in float32, whose error is relative here, and with those that come near
+// the best by canonical distance. Two small launches make the mean, the norms and their errors first.
 //   assign_mean   one thread a (problem, component)
 //   assign_norms  one group of 8 lanes a centre
 //
@@ -14,16 +15,16 @@
 // defines BLOCK 256
 // grid    assign (ceil(N / 64), B); assign_mean one thread a (problem, component); assign_norms
 //         eight threads a centre
-// shared  static: two tiles of 16 x 68 floats, 64 results
+// shared  static: two tiles of 64 x 36 words, 192 results
 // budget  assign: regs <= 128, spills 0, blocks/SM >= 2
 // budget  assign_mean: regs <= 40, spills 0, blocks/SM >= 6
 // budget  assign_norms: regs <= 64, spills 0, blocks/SM >= 4
-// cost    2 * B * N * C * D flop; unsure rows C * D each in float64
+// cost    2 * B * N * C * D flop of TF32; unsure rows 2 C * D differences each in float32
 // source  own; the rounding bound after Higham, "Accuracy and Stability of Numerical Algorithms"
+#include "best_two.cuh"
 #include "canonical.cuh"
 #include "common.cuh"
-#include "select.cuh"
-#include "tile.cuh"
+#include "tensor.cuh"
 
 struct AssignArgs {
     const float* x;        // (n_problems, n, dim)
@@ -68,47 +69,18 @@ ENTRY(assign_norms)(const AssignArgs a) {
     }
     if (inside && lane_in_group() == 0) {
         // |x.c| <= (|x|^2 + |c|^2) / 2: this is the centre's half of the score's error, twice
-        const double error = 2.0 * rounding(a.dim, square);
+        const double error = 2.0 * rounding(a.dim, square) + tensor_rounding(a.dim, square);
         a.lower[center] = (float)(square - error);
         a.error[center] = (float)(2.0 * error);
     }
 }
 
-// The best and the second best score of a row so far, and the best's centre.
-struct BestTwo {
-    float best, second;
-    int label;
-
-    __device__ void take(float score, int center) {
-        if (score < best) {
-            second = best;
-            best = score;
-            label = center;
-        } else if (score < second) {
-            second = score;
-        }
-    }
-
-    __device__ void merge(float other_best, float other_second, int other_label) {
-        if (other_best < best || (other_best == best && other_label < label)) {
-            second = fminf(best, other_second);
-            best = other_best;
-            label = other_label;
-        } else {
-            second = fminf(second, other_best);
-        }
-    }
-};
-
-// (distance, centre) as one integer: the smaller is the nearer, ties go to the smaller centre.
-__device__ __forceinline__ u64 packed(float distance, int center) {
-    return (u64)key_of(distance) << 32 | (u32)center;
-}
-
 ENTRY(assign)(const AssignArgs a) {
-    __shared__ TileMemory memory;
+    __shared__ TensorMemory memory;
+    __shared__ BestTwo half[2][TILE];  // of either half of the centres' tiles
     __shared__ BestTwo found[TILE];
     __shared__ u64 nearest[TILE];
+    __shared__ u32 least[TILE];   // bits of the least float32 distance of an unsure row
     __shared__ int unsure[TILE];  // rows whose best two are too close to tell
     __shared__ int n_unsure;
     const i64 problem = blockIdx.y;                // [0, B)
@@ -120,40 +92,46 @@ ENTRY(assign)(const AssignArgs a) {
     const float* error = a.error + problem * a.n_centers;
     const MatrixRows rows(x, mean, first_row, a.n, a.dim);
 
-    BestTwo mine[4];
+    BestTwo mine[2];  // of rows tensor_left(0) and tensor_left(2)
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        mine[i] = BestTwo{positive_infinity(), positive_infinity(), 0};
+    for (int r = 0; r < 2; r++) {
+        mine[r] = BestTwo{positive_infinity(), positive_infinity(), 0};
     }
     for (int first = 0; first < a.n_centers; first += TILE) {
         float product[4][4] = {};
-        tile_product(rows, MatrixRows(centers, mean, first, a.n_centers, a.dim), a.dim, memory,
-                     Multiply{}, product);
+        tensor_product(rows, MatrixRows(centers, mean, first, a.n_centers, a.dim), a.dim, memory,
+                       product);
 #pragma unroll
-        for (int j = 0; j < 4; j++) {
-            const int center = first + 4 * tile_x() + j;
+        for (int column = 0; column < 8; column++) {
+            const int j = column / 2, odd = column % 2;
+            const int center = first + tensor_right(j, odd);
             if (center < a.n_centers) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    mine[i].take(fmaf(-2.0f, product[i][j], lower[center]), center);
-                }
+                const float low = lower[center];
+                mine[0].take(fmaf(-2.0f, product[j][odd], low), center);
+                mine[1].take(fmaf(-2.0f, product[j][odd + 2], low), center);
             }
         }
     }
 #pragma unroll
-    for (int i = 0; i < 4; i++) {  // the 16 threads of a row are half a warp
-        for (int lanes = 8; lanes > 0; lanes /= 2) {
-            const float best = __shfl_xor_sync(ALL_LANES, mine[i].best, lanes);
-            const float second = __shfl_xor_sync(ALL_LANES, mine[i].second, lanes);
-            const int label = __shfl_xor_sync(ALL_LANES, mine[i].label, lanes);
-            mine[i].merge(best, second, label);
+    for (int r = 0; r < 2; r++) {
+        for (int lanes = 1; lanes < 4; lanes *= 2) {  // four lanes share a row
+            const float best = __shfl_xor_sync(ALL_LANES, mine[r].best, lanes);
+            const float second = __shfl_xor_sync(ALL_LANES, mine[r].second, lanes);
+            const int label = __shfl_xor_sync(ALL_LANES, mine[r].label, lanes);
+            mine[r].merge(best, second, label);
         }
-        if (tile_x() == 0) {
-            found[4 * tile_y() + i] = mine[i];
+        if (threadIdx.x % 4 == 0) {
+            half[threadIdx.x / 128][tensor_left(2 * r)] = mine[r];
         }
     }
     if (threadIdx.x == 0) {
         n_unsure = 0;
+    }
+    __syncthreads();  // both halves' best two are there
+    if (threadIdx.x < TILE) {
+        const BestTwo other = half[1][threadIdx.x];
+        found[threadIdx.x] = half[0][threadIdx.x];
+        found[threadIdx.x].merge(other.best, other.second, other.label);
     }
     __syncthreads();  // the best two of every row are there
 
@@ -168,9 +146,10 @@ ENTRY(assign)(const AssignArgs a) {
         }
         if (row < rows.n && lane_in_group() == 0) {
             const BestTwo two = found[row];
-            const double ceiling =
-                (double)two.best + error[two.label] + 4.0 * rounding(a.dim, square);
+            const double own = 4.0 * rounding(a.dim, square) + 2.0 * tensor_rounding(a.dim, square);
+            const double ceiling = (double)two.best + error[two.label] + own;
             nearest[row] = ~0ull;
+            least[row] = ~0u;
             if (!(two.second > ceiling)) {  // also where there is a NaN
                 unsure[atomicAdd(&n_unsure, 1)] = row;
             }
@@ -182,14 +161,32 @@ ENTRY(assign)(const AssignArgs a) {
     for (int i = 0; i < n_unsure; i++) {
         const int row = unsure[i];
         const float* mine_x = x + (first_row + row) * a.dim;
+        float best = positive_infinity();
+        for (int first = 0; first < a.n_centers; first += BLOCK / GROUP) {
+            const int center = first + group < a.n_centers ? first + group : a.n_centers - 1;
+            best = fminf(best, plain_distance(mine_x, centers + (i64)center * a.dim, a.dim));
+        }
+        if (lane_in_group() == 0) {
+            atomicMin(&least[row], __float_as_uint(best));  // not negative: bits are in order
+        }
+    }
+    __syncthreads();  // the least distances of the unsure rows are there
+    for (int i = 0; i < n_unsure; i++) {
+        const int row = unsure[i];
+        const float* mine_x = x + (first_row + row) * a.dim;
+        const float near = near_the_best(__uint_as_float(least[row]), a.dim);
         u64 best = ~0ull;
         for (int first = 0; first < a.n_centers; first += BLOCK / GROUP) {
             const int center = first + group < a.n_centers ? first + group : a.n_centers - 1;
             const float* c = centers + (i64)center * a.dim;
+            const bool may_win = !(plain_distance(mine_x, c, a.dim) > near);  // also where NaN
+            if (!__any_sync(ALL_LANES, may_win)) {
+                continue;
+            }
             const float distance = canonical([&](int d) { return c[d]; },
                                              [&](int d) { return mine_x[d]; }, a.dim, false, 0.0);
             const u64 both = packed(distance, center);
-            best = both < best ? both : best;
+            best = may_win && both < best ? both : best;
         }
         if (lane_in_group() == 0) {
             atomicMin(&nearest[row], best);

@@ -97,10 +97,15 @@ into(
     "assign",
     "assign",
     "assign lattice",
-    without("__syncthreads();  // the last step has been read"),
-    without("__syncthreads();  // the step is there"),
+    without("__syncthreads();  // both sides of the step are there"),
+    without("__syncthreads();  // both halves' best two are there"),
     without("__syncthreads();  // the best two of every row are there"),
+    without("__syncthreads();  // the least distances of the unsure rows are there"),
     without("__syncthreads();  // the unsure rows are settled"),
+    ("[tensor_left(2 * r)]", "[tensor_left(r)]"),
+    ("lanes < 4; lanes *= 2", "lanes < 2; lanes *= 2"),
+    ("half[threadIdx.x / 128]", "half[0]"),
+    ("best = may_win && both < best ? both : best;", "best = both < best ? best : both;"),
     ("<< 32 | (u32)center", "<< 32 | (u32)~center"),
     ("!(two.second > ceiling)", "two.second < two.best"),
     ("            second = best;\n            best = score;", "            best = score;"),
@@ -110,14 +115,24 @@ into(
 into(
     "assign",
     "assign",
-    "assign long rows",
-    ("4.0 * rounding(a.dim, square)", "0.0"),
+    "assign long rows tensor",
+    ("4.0 * rounding(a.dim, square) + 2.0 * tensor_rounding(a.dim, square)", "0.0"),
+    ("1.0 + 8.0 * (dim + 16)", "1.0 - 8e3 * (dim + 16)"),
+)
+into(
+    "assign",
+    "assign",
+    "assign wide",
+    without("__syncthreads();  // the step before has been multiplied"),
 )
 into(
     "assign",
     "assign_norms",
-    "assign long centers",
-    ("const double error = 2.0 * rounding(a.dim, square);", "const double error = 0.0;"),
+    "assign long centers tensor",
+    (
+        "const double error = 2.0 * rounding(a.dim, square) + tensor_rounding(a.dim, square);",
+        "const double error = 0.0;",
+    ),
 )
 into(
     "pairwise",

@@ -59,13 +59,18 @@ def _assign(make, n_problems, n, n_centers, dim, offset=0.0):
     return arguments
 
 
-def _near_ties(row_scale, center_scale, jitter, n_problems=1):
-    """Two tight groups of centres, so that float32 scores cannot tell those of a group apart."""
+def _near_ties(row_scale, center_scale, jitter, n_problems=1, sphere=False):
+    """Two tight groups of centres, so that scores cannot tell those of a group apart: jitter 1e-6
+    for float32, 1e-3 for TF32. sphere: of one length, so that norms do not tell them apart either.
+    """
 
     def arguments(rng):
         sign = rng.choice([-1.0, 1.0], (n_problems, 60, 1))
         noise = rng.standard_normal((n_problems, 60, 8))
         centers = sign * center_scale * (1 + jitter * noise)
+        if sphere:
+            centers *= center_scale / np.linalg.norm(centers, axis=2, keepdims=True)
+            centers[:, 30:] = -centers[:, :30]  # their mean is the origin
         x = row_scale * rng.standard_normal((n_problems, 64 // n_problems, 8))
         return {"x": x.astype(FLOAT32), "centers": centers.astype(FLOAT32)}
 
@@ -91,6 +96,8 @@ add(
 )
 add("assign long rows", "assign", _near_ties(1e3, 1.0, 1e-6))
 add("assign long centers", "assign", _near_ties(1e-3, 1e3, 1e-7, n_problems=16))
+add("assign long rows tensor", "assign", _near_ties(1e3, 1.0, 1e-3))
+add("assign long centers tensor", "assign", _near_ties(1.0, 1e3, 1e-3, sphere=True))
 add("assign duplicates", "assign", _duplicate_centers)
 
 
