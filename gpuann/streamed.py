@@ -32,6 +32,7 @@ __all__ = ["StreamedIndex", "build", "open", "search"]
 
 BLOCK_BYTES = 1 << 28
 LEAST_BLOCK = 1 << 12
+SPARE_LOADERS = 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -62,7 +63,8 @@ class StreamedIndex:
         except IndexError:
             own = Loader(self.stored, self.centers, self.backend, self.block_bytes)
         yield own
-        self._spare.append(own)
+        if len(self._spare) < SPARE_LOADERS:
+            self._spare.append(own)
 
 
 @annotate("streamed.open")
@@ -87,7 +89,8 @@ def open(
     Notes
     -----
     Memory the centres and codebooks, 16 bytes a list and shard; a search adds two blocks (CUDA: on
-           the device, and one pinned on the host) to its result and workspace_limit.
+           the device, and one pinned on the host) to its result and workspace_limit, which the
+           index keeps for the next search.
     The shards must be of one model: scope "shared".
     """
     where = "streamed.open"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from gpuann import atomic, metric
+from gpuann.arrays import HostArray
 from gpuann.distributed.shard_file import read_ids
 from gpuann.errors import bad_value
 from gpuann.trained import fingerprint
@@ -127,16 +128,22 @@ def check_entries(where: str, manifest: Manifest) -> None:
 def check_ids(where: str, folder: Path, manifest: Manifest) -> None:
     """Raise if two shards have an id in common; reads the ids where ranges overlap."""
     ordered = sorted(manifest.shards, key=lambda entry: entry.first_id)
-    reach: list[ShardEntry] = []  # shards that the next one may overlap
+    reach: list[ShardEntry] = []  # shards that the next one may overlap ...
+    held: dict[str, HostArray] = {}  # ... and the ids of those that did: each file is read once
+
+    def ids_of(entry: ShardEntry) -> HostArray:
+        if entry.file not in held:
+            held[entry.file] = read_ids(where, folder / entry.file)
+        return held[entry.file]
+
     for entry in ordered:
         reach = [other for other in reach if other.last_id >= entry.first_id]
-        if reach:
-            ids = read_ids(where, folder / entry.file)
-            for other in reach:
-                both = np.intersect1d(ids, read_ids(where, folder / other.file))
-                if len(both):
-                    got = f"{both[0]}, which {other.file} has too"
-                    raise bad_value(where, "ids", "be those of no other row of the index", got)
+        held = {other.file: held[other.file] for other in reach if other.file in held}
+        for other in reach:
+            both = np.intersect1d(ids_of(entry), ids_of(other), assume_unique=True)
+            if len(both):
+                got = f"{both[0]}, which {other.file} has too"
+                raise bad_value(where, "ids", "be those of no other row of the index", got)
         reach.append(entry)
 
 
