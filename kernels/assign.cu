@@ -4,9 +4,11 @@
 //
 // Scores |c|^2 - 2 x.c (both about the mean of the centres) come from 64 x 64 tiles on tensor cores
 // (TF32) and never reach memory: each thread keeps the best and the second best of its rows. Where
-// the second lies further than both could err, the best is the answer. The few other rows are
-// compared with all centres in float32, whose error is relative here, and with those that come near
-// the best by canonical distance. Two small launches make the mean, the norms and their errors first.
+// the second lies further than both could err, the best is the answer. For the few other rows the
+// tiles are made once more: the centres that may be the nearest, two or three a row, are compared by
+// canonical distance. Where they are more than there is room for, all centres are looked at in
+// float32, whose error is relative to the distance, and the nearest of them by canonical distance.
+// Two small launches make the mean, the norms and their errors first.
 //   assign_mean   one thread a (problem, component)
 //   assign_norms  one group of 8 lanes a centre
 //
@@ -15,11 +17,11 @@
 // defines BLOCK 256
 // grid    assign (ceil(N / 64), B); assign_mean one thread a (problem, component); assign_norms
 //         eight threads a centre
-// shared  static: two tiles of 64 x 36 words, 192 results
+// shared  static: two tiles of 64 x 36 words, 192 results, 1024 pairs
 // budget  assign: regs <= 128, spills 0, blocks/SM >= 2
 // budget  assign_mean: regs <= 40, spills 0, blocks/SM >= 6
 // budget  assign_norms: regs <= 64, spills 0, blocks/SM >= 4
-// cost    2 * B * N * C * D flop of TF32; unsure rows 2 C * D differences each in float32
+// cost    2 * B * N * C * D flop of TF32, twice for tiles with unsure rows
 // source  own; the rounding bound after Higham, "Accuracy and Stability of Numerical Algorithms"
 #include "best_two.cuh"
 #include "canonical.cuh"
@@ -75,11 +77,40 @@ ENTRY(assign_norms)(const AssignArgs a) {
     }
 }
 
+constexpr int PAIRS = 1024;  // that a block has room for: 16 a row
+
+// take(r, center, score) for the scores of this thread: r 0 for row tensor_left(0), 1 for
+// tensor_left(2), centres ascending. The same bits every time.
+template <class Take>
+__device__ __forceinline__ void for_each_score(const AssignArgs& a, const MatrixRows& rows,
+                                               const float* centers, const float* mean,
+                                               const float* lower, TensorMemory& memory,
+                                               const Take& take) {
+    for (int first = 0; first < a.n_centers; first += TILE) {
+        float product[4][4] = {};
+        tensor_product(rows, MatrixRows(centers, mean, first, a.n_centers, a.dim), a.dim, memory,
+                       product);
+#pragma unroll
+        for (int column = 0; column < 8; column++) {
+            const int j = column / 2, odd = column % 2;
+            const int center = first + tensor_right(j, odd);
+            if (center < a.n_centers) {
+                const float low = lower[center];
+                take(0, center, fmaf(-2.0f, product[j][odd], low));
+                take(1, center, fmaf(-2.0f, product[j][odd + 2], low));
+            }
+        }
+    }
+}
+
 ENTRY(assign)(const AssignArgs a) {
     __shared__ TensorMemory memory;
     __shared__ BestTwo half[2][TILE];  // of either half of the centres' tiles
     __shared__ BestTwo found[TILE];
     __shared__ u64 nearest[TILE];
+    __shared__ double highest[TILE];  // score that the nearest centre of an unsure row may have
+    __shared__ int2 pairs[PAIRS];     // (row, centre) of unsure rows at or under it
+    __shared__ int n_pairs;
     __shared__ u32 least[TILE];   // bits of the least float32 distance of an unsure row
     __shared__ int unsure[TILE];  // rows whose best two are too close to tell
     __shared__ int n_unsure;
@@ -97,21 +128,8 @@ ENTRY(assign)(const AssignArgs a) {
     for (int r = 0; r < 2; r++) {
         mine[r] = BestTwo{positive_infinity(), positive_infinity(), 0};
     }
-    for (int first = 0; first < a.n_centers; first += TILE) {
-        float product[4][4] = {};
-        tensor_product(rows, MatrixRows(centers, mean, first, a.n_centers, a.dim), a.dim, memory,
-                       product);
-#pragma unroll
-        for (int column = 0; column < 8; column++) {
-            const int j = column / 2, odd = column % 2;
-            const int center = first + tensor_right(j, odd);
-            if (center < a.n_centers) {
-                const float low = lower[center];
-                mine[0].take(fmaf(-2.0f, product[j][odd], low), center);
-                mine[1].take(fmaf(-2.0f, product[j][odd + 2], low), center);
-            }
-        }
-    }
+    for_each_score(a, rows, centers, mean, lower, memory,
+                   [&](int r, int center, float score) { mine[r].take(score, center); });
 #pragma unroll
     for (int r = 0; r < 2; r++) {
         for (int lanes = 1; lanes < 4; lanes *= 2) {  // four lanes share a row
@@ -126,11 +144,13 @@ ENTRY(assign)(const AssignArgs a) {
     }
     if (threadIdx.x == 0) {
         n_unsure = 0;
+        n_pairs = 0;
     }
     __syncthreads();  // both halves' best two are there
     if (threadIdx.x < TILE) {
         const BestTwo other = half[1][threadIdx.x];
         found[threadIdx.x] = half[0][threadIdx.x];
+        highest[threadIdx.x] = -1.0 / 0.0;
         found[threadIdx.x].merge(other.best, other.second, other.label);
     }
     __syncthreads();  // the best two of every row are there
@@ -152,44 +172,29 @@ ENTRY(assign)(const AssignArgs a) {
             least[row] = ~0u;
             if (!(two.second > ceiling)) {  // also where there is a NaN
                 unsure[atomicAdd(&n_unsure, 1)] = row;
+                highest[row] = ceiling;
             }
         }
     }
     __syncthreads();  // the unsure rows are listed
 
     const int group = threadIdx.x / GROUP;
-    for (int i = 0; i < n_unsure; i++) {
-        const int row = unsure[i];
-        const float* mine_x = x + (first_row + row) * a.dim;
-        float best = positive_infinity();
-        for (int first = 0; first < a.n_centers; first += BLOCK / GROUP) {
-            const int center = first + group < a.n_centers ? first + group : a.n_centers - 1;
-            best = fminf(best, plain_distance(mine_x, centers + (i64)center * a.dim, a.dim));
-        }
-        if (lane_in_group() == 0) {
-            atomicMin(&least[row], __float_as_uint(best));  // not negative: bits are in order
-        }
-    }
-    __syncthreads();  // the least distances of the unsure rows are there
-    for (int i = 0; i < n_unsure; i++) {
-        const int row = unsure[i];
-        const float* mine_x = x + (first_row + row) * a.dim;
-        const float near = near_the_best(__uint_as_float(least[row]), a.dim);
-        u64 best = ~0ull;
-        for (int first = 0; first < a.n_centers; first += BLOCK / GROUP) {
-            const int center = first + group < a.n_centers ? first + group : a.n_centers - 1;
-            const float* c = centers + (i64)center * a.dim;
-            const bool may_win = !(plain_distance(mine_x, c, a.dim) > near);  // also where NaN
-            if (!__any_sync(ALL_LANES, may_win)) {
-                continue;
+    if (n_unsure > 0) {
+        for_each_score(a, rows, centers, mean, lower, memory, [&](int r, int center, float score) {
+            const int row = tensor_left(2 * r);
+            if ((double)score <= highest[row]) {
+                const int place = atomicAdd(&n_pairs, 1);
+                if (place < PAIRS) {
+                    pairs[place] = make_int2(row, center);
+                }
             }
-            const float distance = canonical([&](int d) { return c[d]; },
-                                             [&](int d) { return mine_x[d]; }, a.dim, false, 0.0);
-            const u64 both = packed(distance, center);
-            best = may_win && both < best ? both : best;
-        }
-        if (lane_in_group() == 0) {
-            atomicMin(&nearest[row], best);
+        });
+        __syncthreads();  // the pairs are listed
+        if (n_pairs <= PAIRS) {
+            settle_pairs(x + first_row * a.dim, centers, a.dim, pairs, n_pairs, nearest);
+        } else {
+            settle_rows(x + first_row * a.dim, centers, a.dim, a.n_centers, unsure, n_unsure, least,
+                        nearest);
         }
     }
     __syncthreads();  // the unsure rows are settled

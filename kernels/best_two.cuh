@@ -52,3 +52,59 @@ __device__ __forceinline__ float plain_distance(const float* x, const float* c, 
 __device__ __forceinline__ float near_the_best(float best, int dim) {
     return (float)((double)best * (1.0 + 8.0 * (dim + 16) / (1 << 24)) + (dim + 16) * 0x1p-120);
 }
+
+// The nearest centres of some rows by canonical distance, as `packed` into nearest[row]: what the
+// groups of a block find of `n_pairs` (row, centre).
+__device__ __forceinline__ void settle_pairs(const float* x, const float* centers, int dim,
+                                             const int2* pairs, int n_pairs, u64* nearest) {
+    for (int first = 0; first < n_pairs; first += BLOCK / GROUP) {
+        const int i = first + threadIdx.x / GROUP;
+        const int2 pair = pairs[i < n_pairs ? i : first];
+        const float* row = x + (i64)pair.x * dim;
+        const float* c = centers + (i64)pair.y * dim;
+        const float distance =
+            canonical([&](int d) { return c[d]; }, [&](int d) { return row[d]; }, dim, false, 0.0);
+        if (lane_in_group() == 0) {
+            atomicMin(&nearest[pair.x], packed(distance, pair.y));
+        }
+    }
+}
+
+// The same for rows with too many such centres: all are looked at in float32 first.
+__device__ __forceinline__ void settle_rows(const float* x, const float* centers, int dim,
+                                            int n_centers, const int* unsure, int n_unsure,
+                                            u32* least, u64* nearest) {
+    const int group = threadIdx.x / GROUP;
+    for (int i = 0; i < n_unsure; i++) {
+        const float* row = x + (i64)unsure[i] * dim;
+        float best = positive_infinity();
+        for (int first = 0; first < n_centers; first += BLOCK / GROUP) {
+            const int center = first + group < n_centers ? first + group : n_centers - 1;
+            best = fminf(best, plain_distance(row, centers + (i64)center * dim, dim));
+        }
+        if (lane_in_group() == 0) {
+            atomicMin(&least[unsure[i]], __float_as_uint(best));  // at least 0: bits are in order
+        }
+    }
+    __syncthreads();  // the least distances of the unsure rows are there
+    for (int i = 0; i < n_unsure; i++) {
+        const float* row = x + (i64)unsure[i] * dim;
+        const float near = near_the_best(__uint_as_float(least[unsure[i]]), dim);
+        u64 best = ~0ull;
+        for (int first = 0; first < n_centers; first += BLOCK / GROUP) {
+            const int center = first + group < n_centers ? first + group : n_centers - 1;
+            const float* c = centers + (i64)center * dim;
+            const bool may_win = !(plain_distance(row, c, dim) > near);  // also where NaN
+            if (!__any_sync(ALL_LANES, may_win)) {
+                continue;
+            }
+            const float distance = canonical([&](int d) { return c[d]; },
+                                             [&](int d) { return row[d]; }, dim, false, 0.0);
+            const u64 both = packed(distance, center);
+            best = may_win && both < best ? both : best;
+        }
+        if (lane_in_group() == 0) {
+            atomicMin(&nearest[unsure[i]], best);
+        }
+    }
+}

@@ -98,9 +98,10 @@ __device__ __forceinline__ int probed_list(const ScanArgs& a, int query, int p) 
 }
 
 struct QueryScale {
-    double square;   // |q|^2 of the moved query
-    double product;  // at least the sum of |q'_i r_i| over the components of any row
-    double slack;    // bound of |score - canonical distance|
+    double square;  // |q|^2 of the moved query
+    double norm;    // at least |q|
+    double reach;   // the largest radius of the probed lists, at least |r| of any row
+    double slack;   // bound of |score - canonical distance|
 };
 
 // The whole block. As numpy_ops/_slack.py: (dim + 16) (u size + 2^-126), size = (|q| + R)^2 or
@@ -130,8 +131,9 @@ __device__ __forceinline__ QueryScale query_scale(const ScanArgs& a, int query, 
     QueryScale scale;
     scale.square = partial[0];
     const double norm = sqrt(scale.square) * (1.0 + 1e-9), reach = largest[0];
-    scale.product = 2.0 * norm * reach;
-    const double size = a.inner ? scale.product : (norm + reach) * (norm + reach);
+    scale.norm = norm;
+    scale.reach = reach;
+    const double size = a.inner ? 2.0 * norm * reach : (norm + reach) * (norm + reach);
     scale.slack = rounding(a.dim, size);
     __syncthreads();  // everyone has read them: the memory may be used again
     return scale;

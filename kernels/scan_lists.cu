@@ -60,7 +60,8 @@ ENTRY(scan_bound)(const ScanArgs a) {
     }
     if (threadIdx.x == 0) {
         // the k-th row lies under bound + slack; the filter errs by more than the bound's scores
-        const double filter_slack = scale.slack + tensor_rounding(a.dim, scale.product);
+        const double filter_slack =
+            scale.slack + product_rounding(a.dim, 2.0 * scale.norm, scale.reach);
         a.ceiling[query] = (double)bound + scale.slack + filter_slack;
         a.slack[query] = filter_slack;
         a.query_term[query] = own;

@@ -70,8 +70,14 @@ __device__ __forceinline__ void tensor_product(const A& a, const B& b, int dim,
 }
 
 // What rounding to TF32 and the sums of the tensor cores add to the error of a product whose terms
-// come to at most `size`, in modulus: 2^-11 for either factor, and 2^-22 for each sum, for tensor
+// come to at most `size`, in modulus: 2^-11 of either factor, and 2^-22 for each sum, for tensor
 // cores may cut off instead of rounding.
 __device__ __forceinline__ double tensor_rounding(int dim, double size) {
     return size * (1.002 / 1024 + (dim + 16) * (1.0 / (1 << 22)));
+}
+
+// The same for vectors of these lengths. Components under 2^-126 have fewer bits or count as zero:
+// they are lost times the other vector's, however long that is.
+__device__ __forceinline__ double product_rounding(int dim, double left, double right) {
+    return tensor_rounding(dim, left * right) + dim * 0x1p-126 * (left + right);
 }

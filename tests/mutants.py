@@ -100,12 +100,12 @@ into(
     without("__syncthreads();  // both sides of the step are there"),
     without("__syncthreads();  // both halves' best two are there"),
     without("__syncthreads();  // the best two of every row are there"),
-    without("__syncthreads();  // the least distances of the unsure rows are there"),
+    without("__syncthreads();  // the pairs are listed"),
     without("__syncthreads();  // the unsure rows are settled"),
+    ("(double)score <= highest[row]", "(double)score < highest[row] - 1.0"),
     ("[tensor_left(2 * r)]", "[tensor_left(r)]"),
     ("lanes < 4; lanes *= 2", "lanes < 2; lanes *= 2"),
     ("half[threadIdx.x / 128]", "half[0]"),
-    ("best = may_win && both < best ? both : best;", "best = both < best ? best : both;"),
     ("<< 32 | (u32)center", "<< 32 | (u32)~center"),
     ("!(two.second > ceiling)", "two.second < two.best"),
     ("            second = best;\n            best = score;", "            best = score;"),
@@ -117,7 +117,16 @@ into(
     "assign",
     "assign long rows tensor",
     ("4.0 * rounding(a.dim, square) + 2.0 * tensor_rounding(a.dim, square)", "0.0"),
+)
+into(
+    "assign",
+    "assign",
+    "assign sentinel",
     ("1.0 + 8.0 * (dim + 16)", "1.0 - 8e3 * (dim + 16)"),
+    without("__syncthreads();  // the least distances of the unsure rows are there"),
+    ("best = may_win && both < best ? both : best;", "best = both < best ? best : both;"),
+    ("if (place < PAIRS)", "if (place <= PAIRS)"),
+    ("if (n_pairs <= PAIRS)", "if (n_pairs <= 64 * PAIRS)"),
 )
 into(
     "assign",
@@ -224,7 +233,19 @@ into(
     "scan_lists",
     "scan_bound",
     "scan_lists far",
-    ("scale.slack + tensor_rounding(a.dim, scale.product)", "scale.slack"),
+    ("scale.slack + product_rounding(a.dim, 2.0 * scale.norm, scale.reach)", "scale.slack"),
+)
+into(
+    "scan_lists",
+    "scan_bound",
+    "scan_lists inner product short queries",
+    (" + dim * 0x1p-126 * (left + right)", ""),
+)
+into(
+    "scan_lists",
+    "scan_bound",
+    "scan_lists inner product short rows",
+    (" + dim * 0x1p-126 * (left + right)", ""),
 )
 into(
     "scan_lists",

@@ -96,6 +96,16 @@ add(
 )
 add("assign long rows", "assign", _near_ties(1e3, 1.0, 1e-6))
 add("assign long centers", "assign", _near_ties(1e-3, 1e3, 1e-7, n_problems=16))
+
+
+def _sentinel(rng):
+    """One centre far away takes the bits of all others: no score can tell them apart."""
+    centers = REAL(rng, 1, 70, 6)
+    centers[0, 50] = 2.0**30
+    return {"x": REAL(rng, 1, 66, 6), "centers": centers}
+
+
+add("assign sentinel", "assign", _sentinel)
 add("assign long rows tensor", "assign", _near_ties(1e3, 1.0, 1e-3))
 add("assign long centers tensor", "assign", _near_ties(1.0, 1e3, 1e-3, sphere=True))
 add("assign duplicates", "assign", _duplicate_centers)
@@ -375,6 +385,25 @@ def _tiny(rng, *shape):
     return (1e-30 * rng.standard_normal(shape)).astype(FLOAT32)
 
 
+def _short_and_long(query_scale, row_scale):
+    """One side is subnormal, the other as large as it may be: what counts is lost by TF32."""
+
+    def arguments(rng):
+        case = scan_cases.flat(rng, REAL, n_rows=300, n_lists=2, dim=8, metric="inner_product")
+        rows = (rng.uniform(0.5, 1, (300, 8)) * row_scale).astype(FLOAT32)
+        queries = (rng.uniform(0.5, 1, (20, 8)) * query_scale).astype(FLOAT32)
+        longest = np.linalg.norm(rows.astype(np.float64), axis=1).max()
+        radius = np.full_like(case.lists.radius, np.nextafter(FLOAT32(longest), FLOAT32(np.inf)))
+        case = case._replace(
+            payload=case.payload._replace(vectors=rows), lists=case.lists._replace(radius=radius)
+        )
+        return _lists(case, 20, 2, 3, queries, rng)
+
+    return arguments
+
+
+_scan("inner product short queries", _short_and_long(2.0**-140, 2.0**50), small=True)
+_scan("inner product short rows", _short_and_long(2.0**50, 2.0**-140))
 _scan("inner product tiny", _flat(_tiny, 60, 2, 3, 20, 2, 40, "inner_product"))
 _scan("far", _flat(_far, 300, 2, 8, 20, 2, 5))
 _scan("walk far", _flat(_far, 300, 9, 8, 3, 5, 5))

@@ -96,8 +96,11 @@ def _multiply(ins: Instruction):
 
 
 def _tf32(bits: np.ndarray) -> np.ndarray:
-    """What a tensor core sees: the upper 19 bits."""
-    return (bits.astype(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
+    """What a tensor core sees: the upper 19 bits. Of subnormal numbers the manual says nothing:
+    here they are zero, in the emulator they are not.
+    """
+    seen = (bits.astype(np.uint32) & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
+    return np.where(np.abs(seen) < 2.0**-126, 0.0, seen)
 
 
 def to_tf32(x: np.ndarray) -> np.ndarray:

@@ -262,7 +262,7 @@ static float tf32(unsigned bits) {
 }
 
 // d = a b + c of 16 x 8 and 8 x 8, summed one product after the other, each sum cut off: hardware
-// keeps no promise on the order or the rounding, so this is as bad as it may be.
+// keeps no promise on the order or the rounding; the interpreter of PTX sums in another way.
 static void complete_product(void** slots, unsigned arrived) {
     need_all_lanes("mma", arrived);
     float a[16][8], b[8][8], d[16][8];
