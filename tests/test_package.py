@@ -37,4 +37,5 @@ def test_wheel_has_kernels_data_and_types(tmp_path):
     tracked = {f"gpuann/kernels/{p.name}" for p in (ROOT / "kernels").iterdir()}
     assert tracked <= names
     assert {"gpuann/data/words.npz", "gpuann/py.typed"} <= names
+    assert "gpuann/distributed/README.md" in names
     assert not any(name.startswith("tests") for name in names)
