@@ -1,6 +1,6 @@
 """The kinds of inverted-file index, told apart in one place."""
 
-from typing import Any
+from typing import Any, cast
 
 from gpuann import ivf_flat, ivf_pq, training, validate
 from gpuann.errors import bad_type, bad_value
@@ -9,13 +9,11 @@ from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
 
 
-def searched_with(where: str, params: Any) -> type:
-    """The SearchParams that belong to IndexParams."""
-    for module in (ivf_flat, ivf_pq):
-        if isinstance(params, module.IndexParams):
-            return module.SearchParams
+def check_build(where: str, params: Any) -> None:
+    """Raise unless params are the IndexParams of one of the kinds."""
     validate.instance(where, "index_params", params, IvfIndexParams)
-    raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
+    if not isinstance(params, ivf_flat.IndexParams | ivf_pq.IndexParams):
+        raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
 
 
 def code_shape(where: str, params: IvfIndexParams, dim: int) -> training.CodeShape | None:
@@ -31,9 +29,8 @@ def given_models(
     """Quantisers that a caller brings, checked."""
     if isinstance(params, ivf_pq.IndexParams):
         return ivf_pq.given_models(where, params, dim, how, centers, pq_centers)
-    if not isinstance(params, ivf_flat.IndexParams):
-        raise bad_value(where, "index_params", "be of ivf_flat or ivf_pq", type(params).__name__)
-    return ivf_flat.given_models(where, params, dim, how, centers)
+    check_build(where, params)
+    return ivf_flat.given_models(where, cast("ivf_flat.IndexParams", params), dim, how, centers)
 
 
 def name_of(models: TrainedModels | None) -> str:

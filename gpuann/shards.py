@@ -85,7 +85,7 @@ def build(
         rows = arrays.Rows(where, "dataset", dataset)
         rows.check()
     else:
-        kinds.searched_with(where, index_params)
+        kinds.check_build(where, index_params)
         _, rows, how = open_rows(where, index_params, dataset, places[0].device)
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)

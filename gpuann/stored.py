@@ -43,8 +43,7 @@ class Stored(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Of a row in all arrays."""
-        entries = [self.sources[0].row(name) for name in ROWS]
-        return sum(e[0].itemsize * int(np.prod(e[1])) for e in entries if e is not None)
+        return blocks.row_bytes(self.sources[0], ROWS)
 
 
 class Block(NamedTuple):

@@ -127,7 +127,7 @@ def _train(
     progress: bool,
 ) -> TrainedModels:
     """Models of a sample that fits."""
-    kinds.searched_with(where, params)
+    kinds.check_build(where, params)
     how, shape = metrics.check(where, params.metric), kinds.code_shape(where, params, rows.dim)
     good = rows
     if non_finite == "drop":

@@ -1,6 +1,15 @@
 """The three indexes behind one face, so that an identity is tested on each."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from gpuann import brute_force, ivf_flat, ivf_pq
+
+
+def at_once(work, n=4):
+    """work(seed) in n threads at once; what one of them raises is raised here."""
+    with ThreadPoolExecutor(n) as pool:
+        return list(pool.map(work, range(n)))
+
 
 METRICS = ["sqeuclidean", "euclidean", "inner_product", "cosine"]
 KINDS = ["brute_force", "ivf_flat", "ivf_pq"]

@@ -62,7 +62,7 @@ def test_the_needs_are_those_of_the_parameters():
     assert distributed.sample_needs(pq, 10**6, 16, scalar_bounds=True) == (2560, 25600, 65536)
 
 
-def test_large_samples_warn(monkeypatch):
+def test_large_samples_warn():
     plan = distributed.plan_sample([10**9], distributed.Needs(10**6), 96)
     assert plan.n_rows == 10**6
     with pytest.warns(UserWarning, match=r"the samples take 5.7 GiB; lower max_train_points"):

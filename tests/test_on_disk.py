@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import threading
 
 import emulated
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from compare import assert_same, assert_same_knn
 from emu import Fibers
 from engines import needs_fibers
+from models import at_once
 from on_disk import KINDS, ROWS, build, files, folder, saved, search
 
 from gpuann import atomic, brute_force, distributed, ivf_flat, shards, storage
@@ -219,11 +219,7 @@ def test_writers_wait_for_each_other(saved):
         distributed.write_shard(saved, distributed.build_part(models, ROWS[:3], at, device="cpu"))
         for at in range(1000, 1080, 10)
     ]
-    threads = [threading.Thread(target=distributed.commit, args=(saved, [e])) for e in entries]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(lambda i: distributed.commit(saved, [entries[i]]), len(entries))
     assert len(manifest.read_manifest("test", saved).shards) == 3 + 8
 
 

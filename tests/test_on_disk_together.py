@@ -1,9 +1,9 @@
 """An index in a folder under several writers and readers, with bad names, after crashes."""
 
 import dataclasses
-import threading
 from pathlib import Path
 
+import models
 import numpy as np
 import pytest
 from compare import assert_same, assert_same_knn
@@ -68,13 +68,7 @@ def test_a_reader_beside_one_who_moves_reads_again(saved, monkeypatch, read):
 
 
 def test_extends_at_the_same_time_get_ids_of_their_own(saved):
-    got = []
-    work = lambda: got.append(shards.extend(saved, ROWS[:4], device="cpu"))  # noqa: E731
-    threads = [threading.Thread(target=work) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    got = models.at_once(lambda _: shards.extend(saved, ROWS[:4], device="cpu"), 6)
     assert_same(np.sort(np.concatenate(got)), np.arange(700, 724))
     assert len(shards.load(saved, ["cpu"])) == 724
 

@@ -4,7 +4,7 @@ A block holds whole lists, or a piece of a long one. The lists of all shards are
 they are read, so that a list is one run of rows, however many shards it lies in.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -63,6 +63,12 @@ class ShardSource:
     def read(self, name: str, first: int, out: HostArray) -> None:
         """See `Source`."""
         out[...] = self._arrays[name][first : first + len(out)]
+
+
+def row_bytes(source: Source, names: Iterable[str]) -> int:
+    """Of a row in those of the arrays that a source has."""
+    entries = [source.row(name) for name in names]
+    return sum(e[0].itemsize * int(np.prod(e[1])) for e in entries if e is not None)
 
 
 class Piece(NamedTuple):
@@ -129,11 +135,13 @@ def ahead(items: Sequence[Any], load: Callable[[Any], T]) -> Iterator[T]:
 
     Two are held at once if the caller lets go of one before it asks for the next.
     """
+    if not items:
+        return
     with ThreadPoolExecutor(1, "gpuann-blocks") as pool:
-        pending = pool.submit(load, items[0]) if items else None
-        for number in range(len(items)):
-            loaded = pending.result() if pending else None
-            more = number + 1 < len(items)
-            pending = pool.submit(load, items[number + 1]) if more else None
-            yield loaded  # type: ignore[misc]
-            loaded = None
+        pending = pool.submit(load, items[0])
+        for item in items[1:]:
+            loaded = pending.result()
+            pending = pool.submit(load, item)
+            yield loaded
+            del loaded  # before the next but one is begun
+        yield pending.result()

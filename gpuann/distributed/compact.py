@@ -68,14 +68,12 @@ def merge_files(
     whole["offsets"] = offsets
     whole["radius"] = np.max([file.read("radius") for file in files], axis=0)
     shapes = {name: (array.dtype, array.shape) for name, array in whole.items()}
-    row_bytes = 0
     for name in rows:
         found = [source.row(name) for source in sources]
         one = found[0]
         if one is None or any(other != one for other in found):
             raise bad_value(where, str(folder), f"have {name} of one kind in all shards", found)
         shapes[name] = one[0], (int(offsets[-1]), *one[1])
-        row_bytes += one[0].itemsize * int(np.prod(one[1]))
     dropped = sum(file.about["n_dropped"] for file in files)
     name = new_name()
     sizes, wanted = np.diff(offsets), range(len(offsets) - 1)
@@ -84,7 +82,8 @@ def merge_files(
     ) as made:
         for array_name, array in whole.items():
             made.put(array_name, 0, array)
-        for block in blocks.cut(sizes, wanted, max(1, block_bytes // row_bytes)):
+        most_rows = max(1, block_bytes // blocks.row_bytes(sources[0], rows))
+        for block in blocks.cut(sizes, wanted, most_rows):
             at = int(offsets[block[0].list]) + block[0].start
             n = sum(piece.stop - piece.start for piece in block)
             for array_name in rows:

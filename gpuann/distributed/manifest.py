@@ -148,6 +148,7 @@ def check_ids(where: str, folder: Path, manifest: Manifest) -> None:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Replace the manifest of a folder in one step; for who is `alone`."""
     text = {
         "format": "gpuann shards",
         "version": VERSION,

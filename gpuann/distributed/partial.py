@@ -140,10 +140,10 @@ def next_centers(total: Partial, centers: Any) -> HostArray:
     clusters than farthest rows that were asked for this is refused: ask the parts again with
     n_farthest=total.n_empty.
     """
-    return updated("distributed.next_centers", total, centers, check=True)
+    return centers_after("distributed.next_centers", total, centers, check=True)
 
 
-def updated(where: str, total: Partial, centers: Any, *, check: bool) -> HostArray:
+def centers_after(where: str, total: Partial, centers: Any, *, check: bool) -> HostArray:
     """`next_centers`, of centres that may have been checked before."""
     start = _batched(where, "centers", centers, check)
     if total.of != fingerprint(start):

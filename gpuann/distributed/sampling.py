@@ -65,7 +65,7 @@ def sample_needs(
     scalar_bounds for a scalar quantiser beside them.
     """
     where = "distributed.sample_needs"
-    kinds.searched_with(where, index_params)
+    kinds.check_build(where, index_params)
     n_rows = validate.integer(where, "n_rows", n_rows, 1)
     most = index_params.n_lists * index_params.max_train_points_per_cluster
     share = int(index_params.kmeans_trainset_fraction * n_rows)

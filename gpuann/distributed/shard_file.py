@@ -75,7 +75,8 @@ def _models(said: dict[str, Any], read: dict[str, HostArray]) -> TrainedModels |
     if "centers" not in read:
         return None
     how = metric.check("distributed", said["metric"])
-    return TrainedModels(how, said["dim"], *(read.get(name) for name in _MODELS))  # type: ignore[arg-type]
+    shift, books, bounds = (read.get(name) for name in _MODELS[1:])
+    return TrainedModels(how, said["dim"], read["centers"], shift, books, bounds)
 
 
 def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArray]) -> Shard:

@@ -17,7 +17,7 @@ from gpuann import backends, ivf, kinds, kmeans, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
-from gpuann.distributed.partial import N_FARTHEST, Partial, combine, partial_of, updated
+from gpuann.distributed.partial import N_FARTHEST, Partial, centers_after, combine, partial_of
 from gpuann.distributed.sampling import Sample, merge_bounds
 from gpuann.errors import bad_value
 from gpuann.metric import Metric
@@ -49,7 +49,7 @@ def train_local(
     progress : bool, default False; bars, if standard error is a terminal
     """
     where = "distributed.train_local"
-    kinds.searched_with(where, index_params)
+    kinds.check_build(where, index_params)
     how, samples = metrics.check(where, index_params.metric), list(samples)
     for sample in samples:
         validate.instance(where, "every sample", sample, Sample)
@@ -88,8 +88,8 @@ def train_distributed(
     run, fetch : callables
         run(function, parts, *more) starts function(part, ...) for every part where the part is, and
         gives what stands for the results, for the next call; fetch(those) brings them here. The
-        default is this process. Dask: run=client.map, fetch=client.gather. Threads:
-        run=ThreadPoolExecutor.map. A pool of processes hands results back, so it would send the
+        default is this process. Dask: run=client.map, fetch=client.gather. Threads: run=pool.map of
+        a ThreadPoolExecutor. A pool of processes hands results back, so it would send the
         samples out again each round: use `train_local` there.
     scalar_bounds : bool, default False; also keep the samples' bounds, for a scalar quantiser
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if the worker has one
@@ -104,7 +104,7 @@ def train_distributed(
            part; functions and arguments can be pickled.
     """
     where = "distributed.train_distributed"
-    kinds.searched_with(where, index_params)
+    kinds.check_build(where, index_params)
     how = metrics.check(where, index_params.metric)
     there = _Parts(list(samples), run, fetch)
     if not there.handles:
@@ -205,7 +205,7 @@ def _lloyd(parts: _Parts, centers: HostArray, n_iters: int, device: str | None) 
         inertia.append(total.inertia)
         if done and not moved_empty and kmeans.has_settled(inertia, tol=0.0):
             break
-        centers = updated("distributed.train_distributed", total, centers, check=False)
+        centers = centers_after("distributed.train_distributed", total, centers, check=False)
         moved_empty = total.n_empty > 0
     return centers
 
