@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gpuann.backends.cuda_ops import _scan, _select, _sizes
+from gpuann.backends.cuda_ops.scan_lists import Tile
 from gpuann.cuda import compile, variants
 from gpuann.cuda.device import STATIC_SHARED
 from gpuann.cuda.launch import Limits
@@ -56,9 +57,12 @@ def blocks_per_sm(arch: str, registers: int, shared: int, threads: int) -> int:
     return min(by_registers, by_shared, sm.threads // (32 * warps), sm.blocks)
 
 
-def dynamic_shared(entry: str, arch: str) -> int:
+def dynamic_shared(variant: Source, entry: str, arch: str) -> int:
     """Bytes that a search with dim 128 and k = 10 asks for."""
     device = _Limited(Limits(int(arch), 1, MULTIPROCESSORS[arch].shared_block - STATIC_SHARED))
+    if entry == "scan_filter":
+        pq_len = int(variant.variant.split("PQ_LEN")[1].split("_")[0])
+        return Tile(device, DIM, pq_len, 256).shared
     if entry in ("scan_bound", "scan_finish", "scan_queries"):
         return _scan.Plan("bench", device, DIM, K).shared
     if entry == "scan_tighten":
@@ -98,7 +102,7 @@ def _rows(variant: Source, arch: str) -> list[Row]:
     took = compile.report(variant.text, f"sm_{arch}")
     rows = []
     for entry in variant.entries:
-        one, dynamic = took[variant.symbol(entry)], dynamic_shared(entry, arch)
+        one, dynamic = took[variant.symbol(entry)], dynamic_shared(variant, entry, arch)
         blocks = blocks_per_sm(arch, one.registers, one.shared + dynamic, variant.block)
         symbol = variant.symbol(entry)
         budget = dict(variant.budgets)[entry]

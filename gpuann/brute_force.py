@@ -43,11 +43,16 @@ class Index:
         return self.backend.device
 
     def __repr__(self) -> str:
-        rows = self.payload.vectors
+        dtype, n_bytes = self.payload.vectors.dtype, self.nbytes
         return (
-            f"brute_force.Index({len(self):,} rows, dim {self.dim}, {self.metric}, {rows.dtype}, "
-            f"{self.device}, {rows.nbytes / 1e6:.1f} MB)"
+            f"brute_force.Index({len(self):,} rows, dim {self.dim}, {self.metric}, {dtype}, "
+            f"{self.device}, {n_bytes / 1e6:.1f} MB)"
         )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays of the index, also of rows that it only refers to."""
+        return int(sum(a.nbytes for a in (*self.payload, *self.lists) if a is not None))
 
 
 @annotate("brute_force.build")
@@ -169,6 +174,6 @@ def _build(backend: Backend, rows: arrays.Rows, how: Metric, ids: Any) -> Index:
     scale = xp.concatenate([part.scale for part in parts]) if how == "cosine" else None
     radius = max(float(part.reach.max()) for part in parts)
     one = lists.one_list(backend, norms, radius, ids)
-    payload = FlatPayload(backend.put(rows.whole()), scale, on_device)
+    payload = backend.prepared(FlatPayload(backend.put(rows.whole()), scale, on_device), one)
     backend.synchronize()  # the index may be searched on another stream
     return Index(backend, how, payload, one)

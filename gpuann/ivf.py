@@ -90,8 +90,8 @@ def make_coarse(backend: Backend, centers: Array, shift: Array | None, how: Metr
     radius = float(vectors.lengths(xp, centers).max())
     if how == "inner_product":
         norms = xp.zeros_like(norms)
-    payload = FlatPayload(centers, None, None)
     one = lists.one_list(backend, norms.astype(xp.float32), radius)
+    payload = backend.prepared(FlatPayload(centers, None, None), one)
     return Coarse(centers, shift, payload, one)
 
 
@@ -130,6 +130,7 @@ def fill(
         xp.maximum.at(radius, labels[part], reach)
     names = layout.ids if ids is None else backend.put(ids)[layout.ids]
     stored = Lists(layout.offsets, names, norms, radius)
+    payload = backend.prepared(payload, stored)
     backend.synchronize()  # last: the index may be searched on another stream
     return Core(backend, how, rows.dim, coarse, payload, stored)
 

@@ -17,6 +17,7 @@ struct ScanArgs {
     const u32* keep;         // (keep_words,) or (n_queries, keep_words) bits over the ids; or null
     const float* limit;      // (n_queries,) rows farther than it are dropped; or null
     const ROW* rows;         // (n_rows, dim), or codes (n_rows, pq_dim)
+    const u32* halves;       // (n_rows + 31, words) what is scanned as scaled fp16, or null
     const float* scale;      // (n_rows,) or null, see rows.cuh
     const float* shift;      // (dim,) or null
     const float* codebooks;  // (pq_dim, pq_book_size, pq_len), PQ only
@@ -24,38 +25,47 @@ struct ScanArgs {
     const TABLE* lut;        // (n_queries, pq_dim, pq_book_size), scan_lut only
     float* dists;            // (n_splits, n_queries, k) out
     i64* names;              // (n_splits, n_queries, k) out
-    double* ceiling;         // (n_queries,) scratch: the highest score that can matter
-    double* slack;           // (n_queries,) scratch: bound of |filter score - canonical distance|
-    float* query_term;       // (n_queries,) scratch: A(q) of rows stored whole
-    int* list_pairs;         // (n_lists,) scratch, zero: pairs of each list
-    i64* pair_first;         // (n_lists + 1,) scratch: first pair of each list in pair_order
-    i64* tile_first;         // (n_lists + 1,) scratch: first tile of each list
-    i64* pair_order;         // (n_queries * n_probes,) scratch: pairs q * n_probes + p by list
-    int* n_survivors;        // (n_queries,) scratch
-    i64* survivors;          // (n_queries, survivor_places) scratch: storage rows
-    float* scores;           // (n_queries, survivor_places) scratch: their scores
-    i64* kept;               // (n_queries, survivor_places) scratch: survivors after tightening
-    float* kept_scores;      // (n_queries, survivor_places) scratch: their scores
-    i64 keep_words;          // words of one bit set
-    i64 row_step;            // this epoch filters every row_step-th tile of a list's rows ...
-    int growth;              // ... but every growth-th of those was filtered before, ...
-    int is_first;            // ... unless this is 1
-    int bound_stride;        // rows from one that the bound is made from to the next
-    int keep_per_query;      // 1: one bit set for each query
-    int n_queries;           // Q
-    int n_probes;            // P
-    int n_lists;             // L
-    int k;                   // results of each query
-    int dim;                 // components of a scanned row
-    int inner;               // 1: inner product, 0: squared L2
-    int pq_dim;              // codes of a row, 0 for rows stored whole
-    int pq_book_size;        // entries of a codebook
-    int pq_len;              // components of an entry
-    int budget;              // rows that the bound is made from
-    int capacity;            // of the selection, see select.cuh
-    int n_splits;            // blocks that share a query
-    int survivor_places;     // room for each query's survivors
-    int table_is_shared;     // 1: the look-up table is copied to shared memory
+    float* book_reach;       // (pq_dim,) scratch, PQ only: at least the length of every entry
+    u32* query_halves;       // (n_queries, words) scratch: q' as fp16, scaled, two a word
+    float* query_factor;  // (n_queries,) scratch: undoes that scale; 0 for one that is not finite
+    double* ceiling;      // (n_queries,) scratch: the highest score that can matter
+    double* slack;        // (n_queries,) scratch: bound of |filter score - canonical distance|
+    float* query_term;    // (n_queries,) scratch: A(q) of rows stored whole
+    int* list_pairs;      // (n_lists,) scratch, zero: pairs of each list
+    i64* pair_first;      // (n_lists + 1,) scratch: first pair of each list in pair_order
+    i64* item_first;      // (n_epochs, n_lists + 1) scratch: first item of each list
+    u64* tickets;         // (n_epochs,) scratch, zero: items taken
+    i64* pair_order;      // (n_queries * n_probes,) scratch: pairs q * n_probes + p by list
+    int* n_survivors;     // (n_queries,) scratch
+    i64* survivors;       // (n_queries, survivor_places) scratch: storage rows
+    float* scores;        // (n_queries, survivor_places) scratch: their scores
+    i64* kept;            // (n_queries, survivor_places) scratch: survivors after tightening
+    float* kept_scores;   // (n_queries, survivor_places) scratch: their scores
+    i64 keep_words;       // words of one bit set
+    i64 row_step;         // this epoch filters every row_step-th turn of a list's rows ...
+    int growth;           // ... but every growth-th of those was filtered before, ...
+    int is_first;         // ... unless this is 1
+    int epoch;            // [0, n_epochs)
+    int n_epochs;         // row_step is growth times less in each, 1 in the last
+    int turns;            // of a list's rows in an item at most
+    int depth;            // components of a tile of queries
+    int words;            // of a query or a row as fp16, padded to a multiple of 16 components
+    int bound_stride;     // rows from one that the bound is made from to the next
+    int keep_per_query;   // 1: one bit set for each query
+    int n_queries;        // Q
+    int n_probes;         // P
+    int n_lists;          // L
+    int k;                // results of each query
+    int dim;              // components of a scanned row
+    int inner;            // 1: inner product, 0: squared L2
+    int pq_dim;           // codes of a row, 0 for rows stored whole
+    int pq_book_size;     // entries of a codebook
+    int pq_len;           // components of an entry
+    int budget;           // rows that the bound is made from
+    int capacity;         // of the selection, see select.cuh
+    int n_splits;         // blocks that share a query
+    int survivor_places;  // room for each query's survivors
+    int table_is_shared;  // 1: the look-up table is copied to shared memory
 };
 
 constexpr int CHUNK = 128;             // rows between two looks at the selection's room

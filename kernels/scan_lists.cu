@@ -2,13 +2,15 @@
 //
 //   (dists, ids)[q] = the k smallest by (canonical distance, id) over the rows of lists probes[q]
 //
-// Large batches, list by list, five launches and two more for each further epoch:
-//   scan_bound    one block a query: slack, a ceiling from its first `budget` rows, pairs counted
-//   scan_plan     one block: first pair and first tile of every list (left out for one list)
+// Large batches, list by list, six launches and two more for each further epoch:
+//   scan_begin    counters to zero; the longest entry of every codebook (left out if there is neither)
+//   scan_bound    one block a query: slack, a ceiling from its first `budget` rows, pairs counted, the
+//                 query in fp16
+//   scan_plan     one block: first pair and first item of every list (left out for one list)
 //   scan_group    one thread a pair: pairs by list, in any order (left out for one list)
-//   scan_filter   one block a tile of 64 pairs of one list: multiplies it with the list's rows in
-//                 tiles of 64 on tensor cores (TF32) and appends the rows at or under the ceiling,
-//                 which allows for their rounding, to their query
+//   scan_filter   blocks that stay take items, a tile of 64 pairs of one list times a piece of its
+//                 rows: multiply them on tensor cores (fp16, see fragments.cuh) and append the rows at
+//                 or under the ceiling, which allows for their rounding, to their query
 //   scan_tighten  one block a query, between epochs: lowers the ceiling to the k-th score of the
 //                 survivors and drops those above it. Where more rows are probed than the first
 //                 ceiling keeps out, few rows are filtered first, evenly spread, then more
@@ -19,28 +21,34 @@
 //
 // in      struct ScanArgs in scan.cuh: queries (Q, dim), probes (Q, P), lists, payload, filter
 // out     dists (n_splits, Q, k) f32, names (n_splits, Q, k) i64, padded with (+inf, -1)
-// defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; TABLE (not read here)
-// grid    scan_bound, scan_tighten, scan_finish (Q), scan_plan (1), scan_group (ceil(Q P / BLOCK)),
-//         scan_filter (tiles at most, row splits), scan_queries (Q, n_splits)
+// defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; HALVES 1 if whole rows are given as fp16 too, which
+//         the filter reads instead; PQ_LEN 1, 2, 4 or 8 components of an entry, then
+//         the codebooks are in shared memory, or 0: any length, entries are read where they are;
+//         TABLE (not read here)
+// grid    scan_begin (max(ceil(L / BLOCK), pq_dim)), scan_bound, scan_tighten, scan_finish (Q),
+//         scan_plan (1), scan_group (ceil(Q P / BLOCK)), scan_filter (what the device holds),
+//         scan_queries (Q, n_splits)
 // shared  dynamic: max(BLOCK * 12, 4 * padded dim + max(4 * (budget + 128), 24 * capacity)) bytes;
-//         scan_tighten: 4 * survivor_places
+//         scan_tighten: 4 * survivor_places; scan_filter: FILTER_BYTES, the codebooks (512 bytes a
+//         component) and one tile of up to 256 components (64 * 576 bytes), two of longer rows
+// budget  scan_begin: regs <= 40, spills 0, blocks/SM >= 6
 // budget  scan_bound: regs <= 80, spills 0, blocks/SM >= 3
 // budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
 // budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
-// budget  scan_filter: regs <= 64, spills 0, blocks/SM >= 4
+// budget  scan_filter: regs <= 128, spills 400, blocks/SM >= 2
+//         (none with HALVES; with PQ_LEN outside the loop over components, as the SASS shows)
 // budget  scan_tighten: regs <= 40, spills 0, blocks/SM >= 4
 // budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
 // budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
-// cost    2 * pairs * list length * dim flop of TF32; Q * budget * dim for the bound; survivors * dim in
+// cost    2 * pairs * list length * dim flop of fp16; Q * budget * dim for the bound; survivors * dim in
 //         float64
 // source  own: bound, filter and canonical rescoring of gpuann; list-major order as in FAISS'
 //         contrib/big_batch_search
 #include "common.cuh"
-#include "pairs.cuh"
+#include "filter.cuh"
 #include "pairs_by_list.cuh"
 #include "ptx.cuh"
 #include "scan.cuh"
-#include "tensor.cuh"
 #include "walk.cuh"
 
 ENTRY(scan_bound)(const ScanArgs a) {
@@ -52,6 +60,16 @@ ENTRY(scan_bound)(const ScanArgs a) {
     const WalkMemory memory(bytes, a.dim);
     load_query(a, query, memory.query);
     __syncthreads();  // the query is there
+    const double longest = 2.0 * scale.norm;
+    const float reach = length_of_rows(a, scale.reach);
+    const int exponent = half_exponent(rounded_up(longest));
+    const bool finite = scale.square < 1.0 / 0.0;  // else it finds nothing
+    for (int i = threadIdx.x; i < a.words; i += BLOCK) {
+        const float s = power_of_two(exponent);
+        const float low = 2 * i < a.dim && finite ? memory.query[2 * i] : 0.0f;
+        const float high = 2 * i + 1 < a.dim && finite ? memory.query[2 * i + 1] : 0.0f;
+        a.query_halves[(i64)query * a.words + i] = two_halves(low * s, high * s);
+    }
     const float own = a.inner ? 0.0f : (float)scale.square;
     const DotScore score{stored_rows(a), memory.query};
     float bound = first_bound(a, query, 0, own, score, memory.keys, histogram, found);
@@ -60,12 +78,15 @@ ENTRY(scan_bound)(const ScanArgs a) {
     }
     if (threadIdx.x == 0) {
         // the k-th row lies under bound + slack; the filter errs by more than the bound's scores
-        const double filter_slack =
-            scale.slack + product_rounding(a.dim, 2.0 * scale.norm, scale.reach);
+        const double filter_slack = scale.slack + half_rounding(a.dim, longest, reach);
         a.ceiling[query] = (double)bound + scale.slack + filter_slack;
         a.slack[query] = filter_slack;
         a.query_term[query] = own;
+        a.query_factor[query] = finite ? power_of_two(-exponent) : 0.0f;
         a.n_survivors[query] = 0;
+    }
+    if (query == 0 && threadIdx.x < a.n_epochs) {
+        a.tickets[threadIdx.x] = 0;
     }
     if (a.n_lists > 1) {
         for (int p = threadIdx.x; p < a.n_probes; p += BLOCK) {
@@ -78,59 +99,60 @@ ENTRY(scan_bound)(const ScanArgs a) {
 }
 
 ENTRY(scan_filter)(const ScanArgs a) {
-    __shared__ TensorMemory memory;
-    __shared__ int query[TILE];
-    __shared__ float term[TILE];     // A(q, l)
-    __shared__ float highest[TILE];  // of N - q.r, so the term is taken off
-    const i64 tile = blockIdx.x;
-    int list = 0;
-    i64 first_pair = tile * TILE, end_pair = a.n_queries;  // one list: a pair is a query
-    if (a.n_lists > 1) {
-        if (tile >= a.tile_first[a.n_lists]) {
-            return;  // the grid is for the most tiles that there can be
+    EXTERN_SHARED(unsigned char, bytes);
+    FilterMemory& memory = *reinterpret_cast<FilterMemory*>(bytes);
+    u32* books = reinterpret_cast<u32*>(bytes + FILTER_BYTES);
+    u32* tiles = books;
+    const int warp = threadIdx.x / WARP;
+    const int pitch = tile_pitch(a.depth), n_parts = (int)ceil_div(a.dim, a.depth);
+#if PQ_LEN > 0
+    tiles += ceil_div((i64)a.pq_dim * a.pq_book_size * a.pq_len, 8) * 4;
+    load_books(a, power_of_two(half_exponent(length_of_rows(a, 0.0f))), books);
+#endif
+    while (true) {
+        if (threadIdx.x == 0) {
+            memory.item = find_item(a, (i64)atomicAdd(&a.tickets[a.epoch], 1ull));
         }
-        list = last_at_or_before(a.tile_first, a.n_lists, tile);
-        first_pair = a.pair_first[list] + (tile - a.tile_first[list]) * TILE;
-        end_pair = a.pair_first[list + 1];
-    }
-    if (threadIdx.x < TILE) {
-        const i64 at = first_pair + threadIdx.x;
-        query[threadIdx.x] = -1;
-        if (at < end_pair) {
-            const i64 pair = a.n_lists > 1 ? a.pair_order[at] : at;
-            const int q = (int)(pair / a.n_probes);
-            query[threadIdx.x] = q;
-            term[threadIdx.x] = a.terms == nullptr ? a.query_term[q] : a.terms[pair];
-            highest[threadIdx.x] = rounded_up(a.ceiling[q] - term[threadIdx.x]);
+        __syncthreads();  // the item is there, and nobody is at the last one any more
+        const Item& item = memory.item;
+        if (item.list < 0) {
+            return;
         }
-    }
-    // no barrier: the product begins with one
-    const TileQueries queries{a, query, rows_are_aligned(a.queries, a.dim)};
-    const i64 stop = a.offsets[list + 1];
-    for (i64 turn = blockIdx.y;; turn += gridDim.y) {
-        const i64 begin = a.offsets[list] + turn * a.row_step * TILE;
-        if (begin >= stop) {
-            break;
+        const int exponent = half_exponent(length_of_rows(a, a.radius[item.list]));
+        copy_tile(a, item, 0, tiles, pitch);
+        if (threadIdx.x < TILE) {
+            load_pair(a, item, power_of_two(-exponent), memory);
         }
-        if (!a.is_first && turn % a.growth == 0) {
-            continue;  // an earlier epoch had this tile
-        }
-        float product[4][4] = {};
-        tensor_product(queries, TileRows{stored_rows(a), begin, stop}, a.dim, memory, product);
-#pragma unroll
-        for (int column = 0; column < 8; column++) {
-            const int j = column / 2, odd = column % 2;
-            const i64 row = begin + tensor_right(j, odd);
-            const float norm = row < stop ? a.norms[row] : 0.0f;
-#pragma unroll
-            for (int i = odd; i < 4; i += 2) {
-                const int pair = tensor_left(i), q = query[pair];
-                const float score = norm - product[j][i];
-                if (q >= 0 && row < stop && score <= highest[pair] && allowed(a, q, a.ids[row])) {
-                    add_survivor(a, q, row, term[pair] + score);
+        int part = 0;  // of the queries' components; the tiles of two parts take turns
+        for (int start = item.turn; start < item.end_turn; start += WARPS) {
+            const int turn = start + warp;
+            // an earlier epoch had every growth-th turn
+            const bool mine = turn < item.end_turn && (a.is_first || turn % a.growth != 0);
+            const ListRows rows(a, books, item.list, turn, power_of_two(exponent));
+            Product acc = {};
+            for (int d = 0; d < a.dim; d += a.depth) {
+                if (n_parts > 1 || start == item.turn) {
+                    cp_async_wait<0>();
+                    __syncthreads();  // the part is there, and the other tile has been multiplied
+                    const int next = d + a.depth < a.dim ? d + a.depth : 0;
+                    if (n_parts > 1 && (next > 0 || start + WARPS < item.end_turn)) {
+                        copy_tile(a, item, next, tiles + (part + 1) % 2 * TILE * pitch, pitch);
+                    }
                 }
+                if (mine) {
+                    const int depth = a.dim - d < a.depth ? a.dim - d : a.depth;
+                    const int n_blocks = (int)(item.end_pair - item.pair + 15) / 16;
+                    multiply(tiles + part % 2 * TILE * pitch, pitch, n_blocks, rows, d, depth, acc);
+                }
+                part += n_parts > 1;
+            }
+            if (mine) {
+                keep_survivors(a, memory, rows, acc);
             }
         }
+        const i64 list_begin = a.offsets[item.list];
+        __syncthreads();  // all survivors are staged, and nobody looks at the item any more
+        note_staged(a, memory, list_begin);
     }
 }
 

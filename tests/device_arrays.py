@@ -19,7 +19,7 @@ DTYPES += ["float16", "float32", "float64"]
 UFUNCS = ["maximum", "minimum", "sqrt", "square", "isfinite"]
 CREATORS = ["empty", "zeros", "full", "arange"]
 FUNCTIONS = ["asarray", "ascontiguousarray", "concatenate", "empty_like", "zeros_like", "where"]
-FUNCTIONS += ["from_dlpack"]
+FUNCTIONS += ["from_dlpack", "searchsorted"]
 WAITING = ["flatnonzero"]  # the size of their result is only known on the device
 NAMES = DTYPES + UFUNCS + CREATORS + FUNCTIONS + WAITING
 
@@ -220,6 +220,10 @@ class ArrayModule:
     def where(self, condition, a, b):
         plain = [x.host if isinstance(x, DeviceArray) else x for x in (a, b)]
         return self._device.array(np.where(self._own(condition).host, *plain))
+
+    def searchsorted(self, x, values, side):
+        places = np.searchsorted(self._own(x).host, self._own(values).host, side)
+        return self._device.array(places)
 
     def flatnonzero(self, x):
         self._device.waits += 1

@@ -214,38 +214,21 @@ into(
 )
 into(
     "scan_lists",
-    "scan_plan",
-    "scan_lists tiles",
-    ("__syncthreads();  // everyone has read them\n            pairs", "pairs"),
-    ("a.tile_first[0] = 0;", ""),
-    ("ceil_div(mine, TILE)", "mine / TILE"),
-    ("list < a.n_lists ? a.list_pairs[list] : 0", "a.list_pairs[list]"),
-)
-into(
-    "scan_lists",
-    "scan_plan",
-    "scan_lists many lists",
-    ("pairs_before += pairs[BLOCK - 1];", ""),
-    ("tiles_before += tiles[BLOCK - 1];", ""),
-    without("__syncthreads();  // the sums are read: the next lists may come"),
-)
-into(
-    "scan_lists",
     "scan_bound",
     "scan_lists far",
-    ("scale.slack + product_rounding(a.dim, 2.0 * scale.norm, scale.reach)", "scale.slack"),
+    ("scale.slack + half_rounding(a.dim, longest, reach)", "scale.slack"),
 )
 into(
     "scan_lists",
     "scan_bound",
     "scan_lists inner product short queries",
-    (" + dim * 0x1p-126 * (left + right)", ""),
+    ("dim * 0x1p-98 * (left + right)", "0.0"),
 )
 into(
     "scan_lists",
     "scan_bound",
     "scan_lists inner product short rows",
-    (" + dim * 0x1p-126 * (left + right)", ""),
+    ("dim * 0x1p-98 * (left + right)", "0.0"),
 )
 into(
     "scan_lists",
@@ -264,12 +247,6 @@ into(
     "scan_queries",
     "scan_lists walk shift limit",
     ("if (shift != nullptr && d + i < dim) {", "if (false) {"),
-)
-into(
-    "scan_lists",
-    "scan_filter",
-    "scan_lists shift limit",
-    ("out[i] = __fsub_rn(out[i], a.shift[d + i]);", ""),
 )
 into(
     "scan_lists",
@@ -302,48 +279,174 @@ into(
 )
 into(
     "scan_lists",
+    "scan_begin",
+    "scan_lists many lists",
+    ("a.list_pairs != nullptr && at < a.n_lists", "a.list_pairs != nullptr && at < a.n_lists - 1"),
+    ("a.list_pairs != nullptr && at < a.n_lists", "at <= a.n_lists"),
+)
+into(
+    "scan_lists",
+    "scan_begin",
+    "scan_lists pq 4",
+    without("__syncthreads();  // no entry was seen"),
+    without("__syncthreads();  // all entries were seen"),
+    ("i < a.pq_book_size; i += BLOCK", "i <= a.pq_book_size; i += BLOCK"),
+    ("a.book_reach[m] =", "a.book_reach[m + 1] ="),
+)
+into(
+    "scan_lists",
+    "scan_plan",
+    "scan_lists tiles",
+    ("__syncthreads();  // everyone has read them\n            sums", "sums"),
+    ("        first[0] = 0;", ""),
+    ("ceil_div(n_pairs, TILE) * ceil_div", "n_pairs / TILE * ceil_div"),
+    ("list < n_lists ? count(list) : 0", "count(list)"),
+)
+into(
+    "scan_lists",
+    "scan_plan",
+    "scan_lists many lists",
+    ("before += sums[BLOCK - 1];", ""),
+    without("__syncthreads();  // the sums are read: the next lists may come"),
+)
+into(
+    "scan_lists",
+    "scan_plan",
+    "scan_lists epochs",
+    ("row_step *= a.growth;", ""),
+    ("epoch = a.n_epochs - 1;", "epoch = a.n_epochs - 2;"),
+)
+into(
+    "scan_lists",
     "scan_filter",
     "scan_lists tiles",
-    ("if (at < end_pair)", "if (at <= end_pair)"),
-    ("q >= 0 && row < stop &&", "q >= 0 &&"),
-    ("rounded_up(a.ceiling[q] - term[threadIdx.x])", "rounded_up(a.ceiling[q] - 1e3)"),
-    ("a.inner ? out[i] : 2.0f * out[i]", "out[i]"),
-    ("const int place = atomicAdd(&a.n_survivors[q], 1);", "const int place = a.n_survivors[q]++;"),
+    without("__syncthreads();  // the item is there, and nobody is at the last one any more"),
+    without("__syncthreads();  // the part is there, and the other tile has been multiplied"),
+    without("__syncthreads();  // all survivors are staged, and nobody looks at the item any more"),
+    without("cp_async_wait<0>();"),
+    ("(i64)atomicAdd(&a.tickets[a.epoch], 1ull)", "(i64)a.tickets[a.epoch]++"),
+    ("item.pair + at < item.end_pair && a.query", "item.pair + at <= item.end_pair && a.query"),
+    ("rounded_up(a.ceiling[q] - memory.term[at])", "rounded_up(a.ceiling[q] - 1e3)"),
+    ("a.query_factor[q] * row_factor", "a.query_factor[q] * row_factor * 0.5f"),
+    ("number % n_tiles * TILE", "number % n_tiles"),
+    ("row <= rows.last) {", "true) {"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists tiles",
+    ("a.inner ? x : 2.0f * x", "x"),
+    ("tile + (16 * m + group) * pitch", "tile + (8 * m + group) * pitch"),
+    ("at + 8 * pitch", "at + 7 * pitch"),
+    ("{right[n].x[s], right[n].x[s + 1]}", "{right[n].x[s], right[n].x[s]}"),
+    ("16 * m + lane() / 4 + 8 * (i / 2)", "16 * m + lane() / 4 + 8 * (i % 2)"),
+    ("8 * n + lane() % 4 * 2 + i % 2", "8 * n + lane() % 4 * 2 + i / 2"),
+    ("passed[0] &= upper ? 0 : passed[0] - 1;", "passed[0] &= upper ? 0 : passed[0] - 2;"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists many lists",
+    ("    number -= first[item.list];", ""),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists pq 1 odd",
+    ("a.pq_dim % CODES == 0 && m < a.pq_dim", "m < a.pq_dim"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists far epochs",
+    ("quarter[m] = place & 8 ? high : low;", "quarter[m] = place & 8 ? low : high;"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists halves wide",
+    (
+        "multiply_step<4>(tile + d / 2, pitch, n_blocks, rows, first + d",
+        "multiply_step<4>(tile + d / 2, pitch, n_blocks, rows, d",
+    ),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists epochs one list",
+    ("return place & 32 ? high : low;", "return low;"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists wide pieces",
+    ("next > 0 || start + WARPS < item.end_turn", "next > 0"),
 )
 into(
     "scan_lists",
     "scan_filter",
     "scan_lists wide",
-    without("__syncthreads();  // the step before has been multiplied"),
-    without("__syncthreads();  // both sides of the step are there"),
-    ("d += TENSOR_STEP", "d += TENSOR_STEP + 1"),
-    ("s += MMA_DEPTH", "s += 2 * MMA_DEPTH"),
+    ("tiles + (part + 1) % 2 * TILE * pitch", "tiles"),
+    ("d + a.depth < a.dim ? d + a.depth : 0", "d + a.depth < a.dim ? d + a.depth : a.depth"),
+    ("part += n_parts > 1;", ""),
+    ("multiply_step<2>(tile + d / 2, pitch, n_blocks, rows, first + d, acc);", ""),
 )
 into(
     "scan_lists",
     "scan_filter",
-    "scan_lists tiles",
-    ("[warp % 4 * 16 + lane % 16]", "[lane % 16]"),
-    ("[warp / 4 * 32 + lane / 16 * 8 + lane % 8]", "[warp / 4 * 32 + lane % 16]"),
-    ("x, {y[2], y[3]}", "x, {y[0], y[1]}"),
-    ("threadIdx.x % 32 / 4 + i / 2 * 8", "threadIdx.x % 32 / 4 + i % 2 * 8"),
-    ("8 * j + threadIdx.x % 4 * 2 + i % 2", "8 * j + threadIdx.x % 4 * 2 + i / 2"),
-    ("to_tf32(x[3]))", "to_tf32(x[2]))"),
+    "scan_lists halves lattice",
+    ("(row * a.words + d / 2)", "(row + d / 2)"),
+    ("depth - d > STEP / 2; d += STEP", "d < depth; d += STEP"),
+    ("query * a.words + i", "query * a.words + i + 1"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists pq 2",
+    (
+        "a.rows + first * a.pq_dim + (row < last ? row : last) * a.pq_dim",
+        "a.rows + first * a.pq_dim",
+    ),
+    ("(book * a.pq_book_size + code[i]) * LEN", "(book * a.pq_book_size + code[i])"),
+    ("const int book = m + i < a.pq_dim ? m + i : 0;", "const int book = m;"),
+    ("a.codebooks[i] * scale, next * scale", "a.codebooks[i], next"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists pq 1",
+    ("i % 2 ? out.x[i / 2] | half << 16 : half", "half"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists pq 8 epochs",
+    ("* LEN + d % LEN", "* LEN"),
 )
 into(
     "scan_lists",
     "scan_filter",
     "scan_lists filter each",
-    ("&& allowed(a, q, a.ids[row])", ""),
+    ("q < 0 || !allowed(a, q, a.ids[row])", "q < 0"),
     ("a.keep + query * a.keep_words : a.keep", "a.keep : a.keep"),
 )
 into(
     "scan_lists",
     "scan_filter",
     "scan_lists epochs",
-    ("!a.is_first && turn % a.growth == 0", "turn % a.growth == 0"),
-    ("turn * a.row_step * TILE", "turn * TILE"),
-    ("turn % a.growth == 0) {", "turn % 3 == 0) {"),
+    ("(a.is_first || turn % a.growth != 0)", "(turn % a.growth != 0)"),
+    ("turn * a.row_step * ROWS", "turn * ROWS"),
+    ("turn % a.growth != 0)", "turn % 3 != 0)"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists cosine all",
+    ("if (staged < STAGED) {", "if (true) {"),
+    ("memory.n_staged[pair] < STAGED ? memory.n_staged[pair] : STAGED", "memory.n_staged[pair]"),
+    ("const int place = take_places(a, q, 1);", "const int place = -1;"),
+    ("list_begin + memory.row[pair][lane()]", "list_begin"),
+    ("return atomicAdd(&a.n_survivors[q], n);", "return a.n_survivors[q] += n;"),
 )
 into(
     "scan_lists",

@@ -13,6 +13,7 @@ import scan_cases
 import strategies
 
 from gpuann.backends import numpy_ops
+from gpuann.backends.cuda_ops import _halves
 
 LATTICE, REAL = strategies.lattice, strategies.real
 INT32, INT64, FLOAT32 = np.int32, np.int64, np.float32
@@ -26,7 +27,7 @@ class Case(NamedTuple):
     small: bool = False
     tolerance: tuple[float, float] | None = None
     """(rtol, atol), None for exact."""
-    settings: tuple[tuple[str, str, int], ...] = ()
+    settings: tuple[tuple[str, str, Any], ...] = ()
     """(module of cuda_ops, constant, value) while the case runs."""
     reference: Callable[..., Any] | None = None
     """What the answer is compared with, given the arguments; None for the NumPy operation."""
@@ -361,11 +362,42 @@ for dtype in (np.float32, np.float16, np.int8, np.uint8):
     name = np.dtype(dtype).name
     _scan(f"by list {name}", _flat(REAL, 90, 3, 9, 8, 2, 5, dtype=dtype), small=True)
     _scan(f"walk {name}", _flat(REAL, 90, 9, 9, 2, 3, 5, dtype=dtype), small=True)
+
+
+def _with_halves(case):
+    """Whole rows as the launcher makes them for an index: fp16 too."""
+
+    def arguments(rng):
+        members = case(rng)
+        payload = members["payload"]
+        return {
+            **members,
+            "payload": payload._replace(halves=_halves.halves(np, payload, members["lists"])),
+        }
+
+    return arguments
+
+
+for dtype in (np.float32, np.float16, np.int8, np.uint8):
+    name = f"{np.dtype(dtype).name} halves"
+    make = _with_halves(_flat(REAL, 90, 3, 9, 8, 2, 5, dtype=dtype, shift=True))
+    _scan(f"by list {name}", make, small=True)
+    make = _with_halves(_flat(REAL, 90, 9, 9, 2, 3, 5, dtype=dtype))
+    _scan(f"walk {name}", make, small=True)
+    make = _with_halves(_flat(REAL, 1200, 2, 5, 6, 2, 2, dtype=dtype))
+    _scan(f"epochs {name}", make, small=True, settings=MANY_EPOCHS)
+_scan("halves lattice", _with_halves(_flat(LATTICE, 1500, 3, 100, 90, 2, 10)))
+_scan("halves cosine", _with_halves(_flat(REAL, 300, 3, 37, 70, 2, 10, cosine=True)))
+_scan("halves wide", _with_halves(_flat(REAL, 300, 2, 520, 70, 2, 10)))
+_scan("halves empty lists", _with_halves(_flat(LATTICE, 40, 60, 16, 300, 9, 3)))
 _scan("one list", _flat(LATTICE, 200, 1, 6, 70, 1, 4), small=True)
 _scan("one row", _flat(LATTICE, 1, 1, 1, 1, 1, 3))
 _scan("tiles", _flat(LATTICE, 330, 5, 17, 140, 3, 10))
 _scan("inner product", _flat(LATTICE, 200, 4, 8, 30, 2, 10, "inner_product"))
 _scan("wide", _flat(REAL, 60, 2, 260, 5, 2, 7))
+WHOLE_LISTS = (("scan_lists", "TURNS", (32, 32)),)  # in one item each, turn after turn
+_scan("wide pieces", _flat(REAL, 700, 2, 520, 9, 2, 7), settings=WHOLE_LISTS)
+_scan("pieces", _flat(LATTICE, 2500, 2, 9, 70, 2, 7), settings=WHOLE_LISTS)
 _scan("shift", _flat(REAL, 150, 3, 10, 20, 2, 6, dtype=np.uint8, shift=True))
 _scan("walk shift", _flat(REAL, 200, 9, 10, 3, 4, 6, dtype=np.uint8, shift=True))
 _scan("shift limit", _flat(REAL, 150, 3, 10, 20, 2, 6, shift=True, limit=True))
@@ -428,20 +460,20 @@ def _limit_to_the_bit(case):
     return arguments
 
 
-_scan("epochs one list", _flat(REAL, 2000, 1, 5, 20, 1, 4), settings=MANY_EPOCHS)
+_scan("epochs one list", _flat(REAL, 2000, 1, 5, 45, 1, 4), settings=MANY_EPOCHS)
 _scan("epochs", _flat(REAL, 3000, 4, 5, 20, 4, 4, keep="one"), small=True, settings=MANY_EPOCHS)
 for dtype in (np.float16, np.int8, np.uint8):
     make = _flat(REAL, 1200, 2, 5, 6, 2, 2, dtype=dtype)
     _scan(f"epochs {np.dtype(dtype).name}", make, small=True, settings=MANY_EPOCHS)
-make = _pq(REAL, 1200, 2, 3, 2, 6, 2, 2, "sqeuclidean")
+make = _pq(REAL, 1200, 2, 2, 3, 6, 2, 2, "sqeuclidean")
 _scan("epochs pq", make, small=True, settings=MANY_EPOCHS)
 
 
 def _nearest_first(rng, *shape):
-    """The near rows lie in every 16th tile of 64, which the first of two epochs takes."""
+    """The near rows lie in every 16th turn of 32, which the first of two epochs takes."""
     x = 30 + 0.1 * rng.standard_normal(shape)
     if len(x) > 1000:
-        x[np.arange(len(x)) // 64 % 16 != 0] += 5
+        x[np.arange(len(x)) // 32 % 16 != 0] += 5
     return x.astype(FLOAT32)
 
 
@@ -486,7 +518,17 @@ _scan("overflow filter", _flat(REAL, 400, 1, 4, 9, 1, 1, keep="each"), settings=
 _scan("walk one query", _flat(REAL, 700, 2, 12, 1, 2, 20))
 _scan("walk filter limit", _flat(LATTICE, 300, 40, 5, 3, 20, 9, keep="each", limit=True))
 _scan("pq", _pq(REAL, 120, 3, 5, 3, 6, 2, 7, "sqeuclidean"), small=True)
-_scan("pq walk", _pq(REAL, 120, 9, 4, 2, 2, 3, 7, "inner_product"), small=True)
+_scan("pq walk", _pq(REAL, 120, 9, 4, 3, 2, 3, 7, "inner_product"), small=True)
+for pq_len in (1, 2, 4, 8):
+    make = _pq(REAL, 300, 3, 24 // pq_len, pq_len, 40, 2, 7, "sqeuclidean")
+    _scan(f"pq {pq_len}", make, small=True)
+    make = _pq(REAL, 120, 9, 16 // pq_len, pq_len, 2, 3, 7, "inner_product")
+    _scan(f"pq {pq_len} walk", make, small=True)
+    make = _pq(REAL, 1200, 2, 8 // pq_len, pq_len, 6, 2, 2, "sqeuclidean")
+    _scan(f"pq {pq_len} epochs", make, small=True, settings=MANY_EPOCHS)
+    make = _pq(LATTICE, 700, 3, 100 // pq_len, pq_len, 90, 2, 7, "inner_product")
+    _scan(f"pq {pq_len} odd", make)
+    _scan(f"pq {pq_len} wide", _pq(REAL, 130, 2, 272 // pq_len, pq_len, 70, 2, 7, "sqeuclidean"))
 _scan("pq overflow", _pq(LATTICE, 300, 2, 2, 1, 8, 2, 2, "sqeuclidean"), settings=FEW_SURVIVORS)
 
 

@@ -53,13 +53,50 @@ def test_many_queries_are_not_split():
     assert planned(Limits(90, 3, 228_352), "scan_lut more float32")[0].grid == (7, 1, 1)
 
 
-def test_the_filter_grid_covers_all_tiles_and_fills_the_device():
-    # 140 queries x 3 probes over 5 lists: 420 pairs, at most 6 full tiles and 5 begun ones
-    assert planned(emulated.SMALL, "scan_lists tiles")[3].grid == (11, 1, 1)
-    assert planned(emulated.H200, "scan_lists equal rows")[1].grid == (1, 2, 1)
+def test_the_filter_fills_the_device_with_blocks_that_stay():
+    def filters(limits, name):
+        return [l for l in planned(limits, name) if l.entry == "scan_filter"]
+
+    # 140 queries x 3 probes over 5 lists of 66 rows in the mean: more items than blocks
+    assert filters(emulated.SMALL, "scan_lists tiles")[0].grid == (8, 1, 1)
+    # at most 11 tiles of pairs, 330 rows: a piece of 256 rows for each list, and one begun
+    assert filters(emulated.H200, "scan_lists tiles")[0].grid == (11 * 7, 1, 1)
     one_list = planned(emulated.SMALL, "scan_lists one list")
     assert [l.entry for l in one_list] == ["scan_bound", "scan_filter", "scan_finish"]
-    assert one_list[1].grid == (2, 1, 1)
+
+
+def test_pieces_of_a_list_get_longer_when_there_is_work_for_all():
+    grid = scan_lists_file._filter_grid
+    one_sm = emulated.EmulatedDevice(emulated.Nothing(), Limits(90, 1, 228_352))
+    assert grid(one_sm, 50_000, 1, 10_000, 1) == (2, 32)
+    assert grid(one_sm, 50_000, 1, 4_000, 1) == (2, 15)
+    assert grid(one_sm, 50_000, 1, 400, 1) == (2, 8)
+    assert grid(one_sm, 200_000, 1, 10_000, 1) == (1, 32), "one block has all shared memory"
+
+
+def test_codebooks_that_do_not_fit_are_read_where_they_are():
+    def pq_len(dim, shared, length=4):
+        device = emulated.EmulatedDevice(emulated.Nothing(), Limits(90, 1, shared))
+        return scan_lists_file.Tile(device, dim, length, 256).pq_len
+
+    assert pq_len(128, emulated.H200.shared_bytes) == 4
+    assert pq_len(384, emulated.H200.shared_bytes) == 0, "196 KB beside two tiles of 36"
+    assert pq_len(300, emulated.H200.shared_bytes) == 0
+    assert pq_len(256, emulated.H200.shared_bytes) == 4
+    assert pq_len(128, emulated.RTX.shared_bytes) == 4
+    assert pq_len(160, emulated.RTX.shared_bytes) == 0
+    assert pq_len(126, emulated.H200.shared_bytes, length=3) == 0
+
+
+@needs_fibers
+def test_a_codebook_that_does_not_fit_gives_the_same_answers():
+    for shared in (emulated.SMALL.shared_bytes, 40_000):
+        device = emulated.EmulatedDevice(
+            Fibers(checked=True), emulated.SMALL._replace(shared_bytes=shared)
+        )
+        with emulated.stands_in(device):
+            check(device, "scan_lists pq 4 odd")
+        assert ("PQ_LEN4" in device.launches[-1].variant) == (shared > 40_000)
 
 
 @needs_fibers
@@ -210,9 +247,9 @@ def test_a_search_takes_few_launches(device, kind, n):
         ("brute_force", 1): 2,
         ("brute_force", 200): 3,
         ("ivf_flat", 1): 3,
-        ("ivf_flat", 200): 8,
+        ("ivf_flat", 200): 9,
         ("ivf_pq", 1): 4,
-        ("ivf_pq", 200): 8,
+        ("ivf_pq", 200): 9,
     }
     assert len(launches) == want[kind, n], launches
     # elementwise work of the array module, each a small launch of its own on a GPU

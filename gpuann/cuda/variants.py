@@ -11,6 +11,7 @@ from gpuann.cuda.source import Source, source
 _BLOCK = ("BLOCK", "256")
 _ROWS = {np.float32: "float", np.float16: "__half", np.int8: "i8", np.uint8: "u8"}
 ROW_TYPES = {np.dtype(t): name for t, name in _ROWS.items()}
+PQ_LENGTHS = (1, 2, 4, 8)  # components of an entry whose codes become fragments by one load each
 TABLE_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
 
 
@@ -36,10 +37,13 @@ def scan_lut(dtype: Any) -> Source:
     return source("scan_lut", (_BLOCK, table, ("ROW", "u8"), ("ROW_PQ", "1")))
 
 
-def scan_lists(dtype: Any, *, pq: bool) -> Source:
-    """By the stored dtype, uint8 codes for PQ."""
+def scan_lists(dtype: Any, *, pq: bool, pq_len: int = 0, halves: bool = False) -> Source:
+    """By the stored dtype, uint8 codes for PQ. halves: whole rows are given as fp16 too. pq_len: one of
+    PQ_LENGTHS if the codebooks are to be in shared memory, 0 for any length.
+    """
     row = ("ROW", ROW_TYPES[np.dtype(dtype)])
-    return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, ("ROW_PQ", str(int(pq)))))
+    codes = ("ROW_PQ", str(int(pq))), ("PQ_LEN", str(pq_len)), ("HALVES", str(int(halves)))
+    return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, *codes))
 
 
 def refine(dtype: Any) -> Source:
@@ -54,7 +58,7 @@ def table() -> list[Source]:
         *(pairwise(metric) for metric in ("sqeuclidean", "inner_product")),
         *(build_lut(dtype) for dtype in TABLE_TYPES),
         *(scan_lut(dtype) for dtype in TABLE_TYPES),
-        *(scan_lists(dtype, pq=False) for dtype in ROW_TYPES),
-        scan_lists(np.uint8, pq=True),
+        *(scan_lists(dtype, pq=False, halves=h) for dtype in ROW_TYPES for h in (False, True)),
+        *(scan_lists(np.uint8, pq=True, pq_len=length) for length in (0, *PQ_LENGTHS)),
         *(refine(dtype) for dtype in ROW_TYPES),
     ]

@@ -9,7 +9,7 @@ from gpuann import arrays, backends, brute_force, ivf, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.backends.seam import Lists, Payload
+from gpuann.backends.seam import FlatPayload, Lists, Payload
 from gpuann.distributed.sampling import usable
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
@@ -56,6 +56,7 @@ class Shard:
         with backend.active():
             payload: Any = type(self.payload)(*(_put(backend, a) for a in self.payload))
             lists = Lists(*(backend.put(a) for a in self.lists))
+            payload = backend.prepared(payload, lists)
             if self.models is None:
                 part: Part = brute_force.Index(backend, self.metric, payload, lists)
             else:
@@ -157,6 +158,8 @@ def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Sh
     with backend.active():
         payload: Any = type(part.payload)(*(_get(backend, a) for a in part.payload))
         lists = Lists(*(backend.get(a) for a in part.lists))
+    if isinstance(payload, FlatPayload):
+        payload = payload._replace(halves=None)  # whoever searches it makes its own
     return Shard(part.metric, part.dim, models, payload, lists, n_dropped)
 
 

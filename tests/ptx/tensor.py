@@ -55,7 +55,11 @@ def _load_matrices(ins: Instruction):
 
 @opcode("mma")
 def _multiply(ins: Instruction):
-    for word in ("sync", "aligned", "m16n8k8", "row", "col", "f32", "tf32", "tf32", "f32"):
+    for word in ("sync", "aligned"):
+        ins.take(word)
+    halves = ins.modifiers[:1] == ["m16n8k16"]
+    kind = ("m16n8k16", "f16") if halves else ("m16n8k8", "tf32")
+    for word in (kind[0], "row", "col", "f32", kind[1], kind[1], "f32"):
         ins.take(word)
     ins.expect(4)
     names = [ins.vector(operand) for operand in ins.operands]
@@ -76,14 +80,17 @@ def _multiply(ins: Instruction):
             return machine.table(lanes, values, 0)[warps]
 
         a, b, c = ([fragment(read) for read in part] for part in reads)
-        left = np.empty((len(warps), 16, 8))
-        right = np.empty((len(warps), 8, 8))
+        depth = 16 if halves else 8
+        left = np.empty((len(warps), 16, depth))
+        right = np.empty((len(warps), depth, 8))
         total = np.empty((len(warps), 16, 8))
         for i in range(4):
-            left[:, _GROUP + 8 * (i % 2), _PLACE + 4 * (i // 2)] = _tf32(a[i])
+            for column, value in _entries(a[i], i // 2, halves):
+                left[:, _GROUP + 8 * (i % 2), column] = value
             total[:, _GROUP + 8 * (i // 2), 2 * _PLACE + i % 2] = c[i]
         for i in range(2):
-            right[:, _PLACE + 4 * i, _GROUP] = _tf32(b[i])
+            for row, value in _entries(b[i], i, halves):
+                right[:, row, _GROUP] = value
         # the products are exact and rounded once: the emulator sums in another way, on purpose
         result = (total + left @ right).astype(np.float32)
         mine = np.searchsorted(warps, machine.warp_of[lanes.ids])
@@ -93,6 +100,16 @@ def _multiply(ins: Instruction):
             write(machine, lanes, result[mine, row, column])
 
     return _whole_warp(step)
+
+
+def _entries(words: np.ndarray, half: int, halves: bool):
+    """What a register holds of its row of the product's depth: (places of the lanes, values)."""
+    if not halves:
+        return [(_PLACE + 4 * half, _tf32(words))]
+    both = words.astype(np.uint32)
+    low, high = (both & 0xFFFF).astype(np.uint16), (both >> 16).astype(np.uint16)
+    place = 2 * _PLACE + 8 * half
+    return [(place, low.view(np.float16).astype(np.float64)), (place + 1, high.view(np.float16))]
 
 
 def _tf32(bits: np.ndarray) -> np.ndarray:

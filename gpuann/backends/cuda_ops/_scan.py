@@ -16,7 +16,8 @@ MAX_SPLITS = 256  # of one query: their results are merged by one block
 BLOCKS_PER_SM = 2  # that a launch should have, where it can be split
 
 _SCRATCH = (
-    *("ceiling", "slack", "query_term", "list_pairs", "pair_first", "tile_first", "pair_order"),
+    *("book_reach", "query_halves", "query_factor", "ceiling", "slack", "query_term"),
+    *("list_pairs", "pair_first", "item_first", "tickets", "pair_order"),
     *("n_survivors", "survivors", "scores", "kept", "kept_scores"),
 )
 
@@ -64,10 +65,11 @@ def values(
     """Members of ScanArgs that both scans have; outputs and scratch are None."""
     if isinstance(payload, FlatPayload):
         stored = {"rows": payload.vectors, "scale": payload.scale, "shift": payload.shift}
+        stored["halves"] = payload.halves
         stored |= {"codebooks": None, "centers": None}
         pq_dim, pq_book_size, pq_len = 0, 0, 0
     else:
-        stored = {"rows": payload.codes, "scale": None, "shift": None}
+        stored = {"rows": payload.codes, "scale": None, "shift": None, "halves": None}
         stored |= {"codebooks": payload.codebooks, "centers": payload.centers}
         pq_dim, pq_book_size, pq_len = payload.codebooks.shape
     return {
@@ -101,6 +103,11 @@ def values(
         "row_step": 1,
         "growth": 1,
         "is_first": 1,
+        "epoch": 0,
+        "n_epochs": 1,
+        "turns": 1,
+        "depth": 0,
+        "words": 0,
         "bound_stride": _bound_stride(len(lists.radius), len(lists.ids), plan.budget),
         "n_splits": 1,
         "survivor_places": 0,

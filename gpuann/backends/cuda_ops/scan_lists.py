@@ -5,16 +5,18 @@ from typing import Any
 
 from gpuann._nvtx import annotate
 from gpuann.backends.cuda_ops import _scan
-from gpuann.backends.cuda_ops._sizes import TILE
+from gpuann.backends.cuda_ops._halves import half_words
+from gpuann.backends.cuda_ops._sizes import DEPTH, FILTER_BYTES, ROWS, STEP, TILE
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.cuda import devices, variants
-from gpuann.cuda.launch import MAX_GRID, Arguments, Device, arguments, launch
+from gpuann.cuda.launch import Arguments, Device, arguments, launch
 from gpuann.cuda.source import Source
 from gpuann.metric import ScanMetric
 
 # mean pairs of a list under which its queries walk it one by one: a guess, no GPU has measured it
 FEW_PER_LIST = 2
-ROWS_PER_SPLIT = 8 * TILE  # of a list, at least, for each block that shares a tile of pairs
+TURNS = (8, 32)  # of 32 rows in an item, at least and at most: a block does eight at a time
+ITEMS_PER_BLOCK = 4  # that there should be, so that blocks end together
 
 
 @annotate("scan_lists")
@@ -37,16 +39,36 @@ def scan_lists(
         return xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
     plan = _scan.Plan("scan_lists", device, queries.shape[1], k)
     members = _scan.values(queries, terms, payload, lists, probes, k, metric, keep, limit, plan)
+    tile = Tile(device, queries.shape[1], members["pq_len"], members["pq_book_size"])
     flat = isinstance(payload, FlatPayload)
-    source = variants.scan_lists(members["rows"].dtype, pq=not flat)
+    halves = members["halves"] is not None
+    source = variants.scan_lists(
+        members["rows"].dtype, pq=not flat, pq_len=tile.pq_len, halves=halves
+    )
     if probes.size < FEW_PER_LIST * len(lists.radius):
         n_rows = len(lists.ids)
         return _scan.walk(device, source, "scan_queries", members, n_rows, plan.shared)
-    return _by_list(device, source, members, plan)
+    return _by_list(device, source, members, plan, tile)
+
+
+class Tile:
+    """A tile of queries in shared memory, and whether the codebooks are there beside it."""
+
+    def __init__(self, device: Device, dim: int, pq_len: int, pq_book_size: int) -> None:
+        self.words = half_words(dim)
+        self.depth = min(DEPTH, -(-dim // STEP) * STEP)
+        pitch = self.depth // 2 + (0 if self.depth % 64 else 16)  # words, as tile_pitch
+        tiles = 1 if dim <= self.depth else 2
+        self.shared = FILTER_BYTES + tiles * TILE * pitch * 4
+        books = -(-dim * pq_book_size // 8) * 16
+        fits = self.shared + books <= device.limits.shared_bytes
+        self.pq_len = pq_len if pq_len in variants.PQ_LENGTHS and fits else 0
+        if self.pq_len:
+            self.shared += books
 
 
 def _by_list(
-    device: Device, source: Source, members: dict[str, Any], plan: _scan.Plan
+    device: Device, source: Source, members: dict[str, Any], plan: _scan.Plan, tile: Tile
 ) -> tuple[Array, Array]:
     """The two passes: bound, pairs by list, filter in epochs, finish."""
     xp = device.xp
@@ -60,49 +82,61 @@ def _by_list(
 
     rows = [scratch(f"survivors{i}", (n, places), xp.int64) for i in range(2)]
     scores = [scratch(f"scores{i}", (n, places), xp.float32) for i in range(2)]
+    probed = n_rows * members["n_probes"] // n_lists
+    growth, steps = epochs(probed, k, plan.budget, places)
+    tiles = -(-n // TILE) if n_lists == 1 else n_pairs // TILE + min(n_lists, n_pairs)
+    grid, turns = _filter_grid(device, tile.shared, tiles, n_rows, n_lists)
     members |= {
         "dists": dists,
         "names": names,
+        "query_halves": scratch("query_halves", (n, tile.words), xp.uint32),
+        "query_factor": scratch("query_factor", (n,), xp.float32),
         "ceiling": scratch("ceiling", (n,), xp.float64),
         "slack": scratch("slack", (n,), xp.float64),
         "query_term": scratch("query_term", (n,), xp.float32),
         "n_survivors": scratch("n_survivors", (n,), xp.int32),
         "survivor_places": places,
+        "tickets": scratch("tickets", (len(steps),), xp.uint64),
+        "n_epochs": len(steps),
+        "growth": growth,
+        "turns": turns,
+        "depth": tile.depth,
+        "words": tile.words,
     }
+    if members["pq_dim"]:
+        members["book_reach"] = scratch("book_reach", (members["pq_dim"],), xp.float32)
     if n_lists > 1:
         members["list_pairs"] = scratch("list_pairs", (n_lists,), xp.int32)
-        members["list_pairs"].fill(0)
         members["pair_first"] = scratch("pair_first", (n_lists + 1,), xp.int64)
-        members["tile_first"] = scratch("tile_first", (n_lists + 1,), xp.int64)
+        members["item_first"] = scratch("item_first", (len(steps), n_lists + 1), xp.int64)
         members["pair_order"] = scratch("pair_order", (n_pairs,), xp.int64)
 
-    def packed(epoch: int, step: int, growth: int) -> Arguments:
+    def packed(epoch: int) -> Arguments:
         """The struct of one epoch: tightening moves the survivors from one buffer to the other."""
         now, then = epoch % 2, (epoch + 1) % 2
         buffers = {"survivors": rows[now], "scores": scores[now]}
         buffers |= {"kept": rows[then], "kept_scores": scores[then]}
-        which = {"row_step": step, "growth": growth, "is_first": int(epoch == 0)}
+        which = {"epoch": epoch, "row_step": steps[epoch], "is_first": int(epoch == 0)}
         return arguments(device, source, **members | buffers | which)
 
-    probed = n_rows * members["n_probes"] // n_lists
-    growth, steps = epochs(probed, k, plan.budget, places)
-    grid = _filter_grid(device, n_pairs, n_lists, n_rows)
-    work = packed(0, steps[0], growth)
+    work = packed(0)
+    if n_lists > 1 or members["pq_dim"]:
+        launch(work, "scan_begin", (max(-(-n_lists // source.block), members["pq_dim"]),))
     launch(work, "scan_bound", (n,), plan.shared)
     if n_lists > 1:
         launch(work, "scan_plan", (1,))
         launch(work, "scan_group", (-(-n_pairs // source.block),))
-    launch(work, "scan_filter", grid)
-    for epoch, step in enumerate(steps[1:], 1):
+    launch(work, "scan_filter", (grid,), tile.shared)
+    for epoch in range(1, len(steps)):
         launch(work, "scan_tighten", (n,), 4 * places)
-        work = packed(epoch, step, growth)
-        launch(work, "scan_filter", grid)
+        work = packed(epoch)
+        launch(work, "scan_filter", (grid,), tile.shared)
     launch(work, "scan_finish", (n,), plan.shared)
     return dists, names
 
 
 def epochs(n_probed: int, k: int, budget: int, places: int) -> tuple[int, list[int]]:
-    """How the rows that a query probes are filtered -> growth, and every how many tiles an epoch
+    """How the rows that a query probes are filtered -> growth, and every how many turns an epoch
     takes.
 
     The first ceiling is the k-th of `budget` rows, so of n rows like them n / budget times a number
@@ -118,8 +152,16 @@ def epochs(n_probed: int, k: int, budget: int, places: int) -> tuple[int, list[i
     return growth, steps
 
 
-def _filter_grid(device: Device, n_pairs: int, n_lists: int, n_rows: int) -> tuple[int, int]:
-    """Tiles of pairs at most (how many there are, the device alone knows), and row splits."""
-    tiles = -(-n_pairs // TILE) if n_lists == 1 else n_pairs // TILE + min(n_lists, n_pairs)
-    wanted = -(-_scan.BLOCKS_PER_SM * device.limits.n_sms // tiles)
-    return tiles, max(1, min(wanted, -(-n_rows // ROWS_PER_SPLIT), MAX_GRID[1]))
+def _filter_grid(
+    device: Device, shared: int, tiles: int, n_rows: int, n_lists: int
+) -> tuple[int, int]:
+    """Blocks that stay until all items are done, and turns of an item. There are at most `tiles` of
+    pairs; how many, the device alone knows.
+    """
+    per_sm = max(1, min(_scan.BLOCKS_PER_SM, device.limits.shared_bytes // shared))
+    blocks = per_sm * device.limits.n_sms
+    turns = -(-n_rows // ROWS // n_lists)  # of a list, in the mean
+    wanted = turns * tiles // max(1, ITEMS_PER_BLOCK * blocks)
+    turns = min(max(wanted, TURNS[0]), TURNS[1])
+    items = tiles * (-(-n_rows // (ROWS * turns)) + n_lists)  # at most: each list ends one
+    return max(1, min(blocks, items)), turns

@@ -45,6 +45,8 @@ unsigned reduce(unsigned mask, unsigned bits, Reduction reduction, Site site);
 void distribute_rows(const unsigned (&row)[4], unsigned (&words)[4], Site site);
 void multiply_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                    const float (&c)[4], Site site);
+void multiply_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                  const float (&c)[4], Site site);
 
 // ---- memory
 void* dynamic_shared();

@@ -27,6 +27,11 @@ inline void mma_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[
     emu::multiply_tf32(d, a, b, c, EMU_SITE);
 }
 
+inline void mma_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                    const float (&c)[4], EMU_HERE) {
+    emu::multiply_f16(d, a, b, c, EMU_SITE);
+}
+
 // To the nearest number of 10 mantissa bits, halves away from zero.
 inline unsigned to_tf32(float x) {
     const unsigned bits = static_cast<unsigned>(emu::to_bits(x));

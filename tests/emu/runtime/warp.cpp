@@ -306,6 +306,62 @@ void multiply_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2]
     meet(PRODUCT, ~0u, &mine, site);
 }
 
+static float half_of(unsigned word, unsigned which) {
+    const unsigned short bits = static_cast<unsigned short>(word >> 16 * which);
+    _Float16 value;
+    __builtin_memcpy(&value, &bits, sizeof(value));
+    return static_cast<float>(value);
+}
+
+// Nearest float32 to the sum that is not further from zero: hardware may cut off.
+static float cut_off(double sum) {
+    const float nearest = static_cast<float>(sum);
+    const double size = sum < 0 ? -sum : sum;
+    const double got = nearest < 0 ? -static_cast<double>(nearest) : nearest;
+    return got > size ? __builtin_nextafterf(nearest, 0.0f) : nearest;
+}
+
+// d = a b + c of 16 x 16 and 16 x 8 halves, summed as above.
+static void complete_half_product(void** slots, unsigned arrived) {
+    need_all_lanes("mma", arrived);
+    float a[16][16], b[16][8], d[16][8];
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        auto* mine = static_cast<Product*>(slots[lane]);
+        const unsigned group = lane / 4, place = lane % 4;
+        for (unsigned i = 0; i < 4; i++) {
+            for (unsigned half = 0; half < 2; half++) {
+                const unsigned column = 2 * place + 8 * (i / 2) + half;
+                a[group + 8 * (i % 2)][column] = half_of(mine->a[i], half);
+                if (i < 2) {
+                    b[2 * place + 8 * i + half][group] = half_of(mine->b[i], half);
+                }
+            }
+            d[group + 8 * (i / 2)][2 * place + i % 2] = mine->c[i];
+        }
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        for (unsigned j = 0; j < 8; j++) {
+            for (unsigned k = 0; k < 16; k++) {
+                const double product = static_cast<double>(a[i][k]) * static_cast<double>(b[k][j]);
+                d[i][j] = cut_off(static_cast<double>(d[i][j]) + product);
+            }
+        }
+    }
+    for (unsigned lane = 0; lane < LANES; lane++) {
+        auto* mine = static_cast<Product*>(slots[lane]);
+        for (unsigned i = 0; i < 4; i++) {
+            mine->d[i] = d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
+        }
+    }
+}
+static const Kind HALF_PRODUCT{"mma", complete_half_product, false};
+
+void multiply_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
+                  const float (&c)[4], Site site) {
+    Product mine{d, a, b, c};
+    meet(HALF_PRODUCT, ~0u, &mine, site);
+}
+
 // ---- reductions
 struct Reduce {
     unsigned brought;

@@ -1,0 +1,115 @@
+// Stored rows as the filter multiplies them: a warp's 32, as fragments of fp16.
+#pragma once
+#include "fragments.cuh"
+#include "scan.cuh"
+
+// The smallest float32 at or above x.
+__device__ __forceinline__ float rounded_up(double x) {
+    const float nearest = __double2float_rn(x);
+    return (double)nearest < x ? nextafterf(nearest, positive_infinity()) : nearest;
+}
+
+// At least |r| of any row of lists with this radius, from which their scale follows; with PQ of any
+// row at all, from the longest entries of the codebooks. The whole warp.
+__device__ __forceinline__ float length_of_rows(const ScanArgs& a, float radius) {
+    if (a.book_reach == nullptr) {
+        return radius;
+    }
+    double square = 0.0;
+    for (int m = lane(); m < a.pq_dim; m += WARP) {
+        square += (double)a.book_reach[m] * a.book_reach[m];
+    }
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+        square += __shfl_xor_sync(ALL_LANES, square, lanes);
+    }
+    return rounded_up(sqrt(square) * (1.0 + 1e-9));
+}
+
+// Rows of one list as the filter multiplies them; those behind `last` are the last once more. They
+// are read as fp16 (HALVES), decoded from codes by codebooks in shared memory (PQ_LEN), or converted.
+struct ListRows {
+    const ScanArgs& a;
+    const u32* books;  // codebooks in shared memory, or null
+    i64 first;         // storage row
+    int last;
+    float scale;
+
+    __device__ ListRows(const ScanArgs& a_, const u32* books_, int list, int turn, float scale_)
+        : a(a_), books(books_), scale(scale_) {
+        first = a.offsets[list] + turn * a.row_step * ROWS;
+        const i64 left = a.offsets[list + 1] - first;
+        last = (left < ROWS ? (int)left : ROWS) - 1;
+    }
+
+    __device__ i64 at(int row) const { return first + (row < last ? row : last); }
+
+#if HALVES
+    template <int N>
+    __device__ void load(int row, int d, Words<N>& out) const {
+        out = *reinterpret_cast<const Words<N>*>(a.halves + first * a.words +
+                                                 (row * a.words + d / 2));
+    }
+#elif PQ_LEN > 0
+    static constexpr int LEN = PQ_LEN;
+
+    template <int N>
+    __device__ void load(int row, int d, Words<N>& out) const {
+        constexpr int CODES = 2 * N < LEN ? 1 : 2 * N / LEN;  // that these components come from
+        const ROW* codes = a.rows + first * a.pq_dim + (row < last ? row : last) * a.pq_dim;
+        const int m = d / LEN;
+        u8 code[CODES];
+        if (a.pq_dim % CODES == 0 && m < a.pq_dim) {
+            struct alignas(CODES) Codes {
+                u8 x[CODES];
+            };
+            const Codes all = *reinterpret_cast<const Codes*>(codes + m);
+#pragma unroll
+            for (int i = 0; i < CODES; i++) {
+                code[i] = all.x[i];
+            }
+        } else {  // the queries are zero behind the last code
+#pragma unroll
+            for (int i = 0; i < CODES; i++) {
+                code[i] = codes[m + i < a.pq_dim ? m + i : 0];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < CODES; i++) {
+            const int book = m + i < a.pq_dim ? m + i : 0;
+            const int entry = (book * a.pq_book_size + code[i]) * LEN + d % LEN;
+            if (LEN == 1) {
+                const u32 half = reinterpret_cast<const unsigned short*>(books)[entry];
+                out.x[i / 2] = i % 2 ? out.x[i / 2] | half << 16 : half;
+            } else {
+                constexpr int WORDS = LEN == 1 ? 1 : N / CODES;
+                const Words<WORDS> found =
+                    *reinterpret_cast<const Words<WORDS>*>(books + entry / 2);
+#pragma unroll
+                for (int j = 0; j < WORDS; j++) {
+                    out.x[i * WORDS + j] = found.x[j];
+                }
+            }
+        }
+    }
+#else
+    template <int N>
+    __device__ void load(int row, int d, Words<N>& out) const {
+#pragma unroll
+        for (int i = 0; i < N; i += 2) {
+            float x[4];
+            stored_rows(a).load(at(row), d + 2 * i, x);
+            out.x[i] = two_halves(x[0] * scale, x[1] * scale);
+            out.x[i + 1] = two_halves(x[2] * scale, x[3] * scale);
+        }
+    }
+#endif
+};
+
+// The codebooks as fp16, scaled: (pq_dim, pq_book_size, pq_len) halves. The whole block.
+__device__ __forceinline__ void load_books(const ScanArgs& a, float scale, u32* books) {
+    const int n = a.pq_dim * a.pq_book_size * a.pq_len;
+    for (int i = 2 * threadIdx.x; i < n; i += 2 * BLOCK) {
+        const float next = i + 1 < n ? a.codebooks[i + 1] : 0.0f;
+        books[i / 2] = two_halves(a.codebooks[i] * scale, next * scale);
+    }
+}
