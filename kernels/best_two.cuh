@@ -9,13 +9,9 @@ struct BestTwo {
     int label;
 
     __device__ void take(float score, int center) {
-        if (score < best) {
-            second = best;
-            best = score;
-            label = center;
-        } else if (score < second) {
-            second = score;
-        }
+        label = score < best ? center : label;
+        second = fminf(second, fmaxf(best, score));
+        best = fminf(best, score);
     }
 
     __device__ void merge(float other_best, float other_second, int other_label) {
@@ -53,14 +49,15 @@ __device__ __forceinline__ float near_the_best(float best, int dim) {
     return (float)((double)best * (1.0 + 8.0 * (dim + 16) / (1 << 24)) + (dim + 16) * 0x1p-120);
 }
 
-// The nearest centres of some rows by canonical distance, as `packed` into nearest[row]: what the
-// groups of a block find of `n_pairs` (row, centre).
-__device__ __forceinline__ void settle_pairs(const float* x, const float* centers, int dim,
-                                             const int2* pairs, int n_pairs, u64* nearest) {
+// The nearest centres of a tile's rows by canonical distance, as `packed` into nearest[r] for row
+// numbers[r]: what the groups of a block find of `n_pairs` (r, centre).
+__device__ __forceinline__ void settle_pairs(const float* x, const int* numbers,
+                                             const float* centers, int dim, const int2* pairs,
+                                             int n_pairs, u64* nearest) {
     for (int first = 0; first < n_pairs; first += BLOCK / GROUP) {
         const int i = first + threadIdx.x / GROUP;
         const int2 pair = pairs[i < n_pairs ? i : first];
-        const float* row = x + (i64)pair.x * dim;
+        const float* row = x + (i64)numbers[pair.x] * dim;
         const float* c = centers + (i64)pair.y * dim;
         const float distance =
             canonical([&](int d) { return c[d]; }, [&](int d) { return row[d]; }, dim, false, 0.0);
@@ -71,25 +68,25 @@ __device__ __forceinline__ void settle_pairs(const float* x, const float* center
 }
 
 // The same for rows with too many such centres: all are looked at in float32 first.
-__device__ __forceinline__ void settle_rows(const float* x, const float* centers, int dim,
-                                            int n_centers, const int* unsure, int n_unsure,
+__device__ __forceinline__ void settle_rows(const float* x, const int* numbers, int n_rows,
+                                            const float* centers, int dim, int n_centers,
                                             u32* least, u64* nearest) {
     const int group = threadIdx.x / GROUP;
-    for (int i = 0; i < n_unsure; i++) {
-        const float* row = x + (i64)unsure[i] * dim;
+    for (int i = 0; i < n_rows; i++) {
+        const float* row = x + (i64)numbers[i] * dim;
         float best = positive_infinity();
         for (int first = 0; first < n_centers; first += BLOCK / GROUP) {
             const int center = first + group < n_centers ? first + group : n_centers - 1;
             best = fminf(best, plain_distance(row, centers + (i64)center * dim, dim));
         }
         if (lane_in_group() == 0) {
-            atomicMin(&least[unsure[i]], __float_as_uint(best));  // at least 0: bits are in order
+            atomicMin(&least[i], __float_as_uint(best));  // at least 0: bits are in order
         }
     }
     __syncthreads();  // the least distances of the unsure rows are there
-    for (int i = 0; i < n_unsure; i++) {
-        const float* row = x + (i64)unsure[i] * dim;
-        const float near = near_the_best(__uint_as_float(least[unsure[i]]), dim);
+    for (int i = 0; i < n_rows; i++) {
+        const float* row = x + (i64)numbers[i] * dim;
+        const float near = near_the_best(__uint_as_float(least[i]), dim);
         u64 best = ~0ull;
         for (int first = 0; first < n_centers; first += BLOCK / GROUP) {
             const int center = first + group < n_centers ? first + group : n_centers - 1;
@@ -104,7 +101,7 @@ __device__ __forceinline__ void settle_rows(const float* x, const float* centers
             best = may_win && both < best ? both : best;
         }
         if (lane_in_group() == 0) {
-            atomicMin(&nearest[unsure[i]], best);
+            atomicMin(&nearest[i], best);
         }
     }
 }

@@ -28,6 +28,12 @@ __device__ __forceinline__ double rounding(int dim, double size) {
     return (dim + MARGIN) * (UNIT * size + TINY);
 }
 
+// The smallest float32 at or above x.
+__device__ __forceinline__ float rounded_up(double x) {
+    const float nearest = __double2float_rn(x);
+    return (double)nearest < x ? nextafterf(nearest, positive_infinity()) : nearest;
+}
+
 // Which thread of the whole grid this is; grids of such kernels have one axis.
 __device__ __forceinline__ i64 global_thread() { return (i64)blockIdx.x * BLOCK + threadIdx.x; }
 

@@ -54,10 +54,12 @@ __device__ __forceinline__ float power_of_two(int e) {
 // By how much a product of two vectors of these lengths, scaled so, may err. A component loses 2^-11
 // of itself or, if it is far smaller than the longest, 2^-25 of fp16's unit: 2^-39 of the length, or
 // 2^-99 where the scale is limited. Sums lose 2^-22 each, for tensor cores may cut off.
+__device__ __forceinline__ double half_relative(int dim) {
+    return 1.002 / 1024 + (dim + MARGIN) * (1.0 / (1 << 22));
+}
+
 __device__ __forceinline__ double half_rounding(int dim, double left, double right) {
-    const double size = left * right;
-    return size * (1.002 / 1024 + (dim + MARGIN) * (1.0 / (1 << 22))) +
-           dim * 0x1p-98 * (left + right);
+    return left * right * half_relative(dim) + dim * 0x1p-98 * (left + right);
 }
 
 // Words from a row of the tile to the next: 64 bytes more than a multiple of 128, so that the eight

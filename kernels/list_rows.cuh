@@ -3,12 +3,6 @@
 #include "fragments.cuh"
 #include "scan.cuh"
 
-// The smallest float32 at or above x.
-__device__ __forceinline__ float rounded_up(double x) {
-    const float nearest = __double2float_rn(x);
-    return (double)nearest < x ? nextafterf(nearest, positive_infinity()) : nearest;
-}
-
 // At least |r| of any row of lists with this radius, from which their scale follows; with PQ of any
 // row at all, from the longest entries of the codebooks. The whole warp.
 __device__ __forceinline__ float length_of_rows(const ScanArgs& a, float radius) {

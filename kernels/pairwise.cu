@@ -27,8 +27,8 @@ ENTRY(pairwise)(const PairwiseArgs a) {
     __shared__ TileMemory memory;
     for (i64 first_x = (i64)blockIdx.y * TILE; first_x < a.n_x; first_x += (i64)gridDim.y * TILE) {
         const i64 first_y = (i64)blockIdx.x * TILE;
-        const MatrixRows x(a.x, nullptr, first_x, a.n_x, a.dim);
-        const MatrixRows y(a.y, nullptr, first_y, a.n_y, a.dim);
+        const MatrixRows x(a.x, first_x, a.n_x, a.dim);
+        const MatrixRows y(a.y, first_y, a.n_y, a.dim);
         float sum[4][4] = {};
         tile_product(x, y, a.dim, memory, COMBINE{}, sum);
 #pragma unroll

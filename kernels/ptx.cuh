@@ -21,28 +21,6 @@ __device__ __forceinline__ void cp_async_16(void* to_shared, const void* from_gl
                  : "memory");
 }
 
-// Four 8 x 4 matrices of 32-bit words from shared memory: lane 8 m + r names row r of matrix m, 16
-// bytes at a multiple of 16; lane 4 g + t gets word t of row g of each.
-__device__ __forceinline__ void ldmatrix_x4(u32 (&words)[4], const void* row) {
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-
-// d = a b + c on tensor cores: a 16 x 8 and b 8 x 8 of TF32, c and d 16 x 8 float32; of lane
-// 4 g + t   a[i] is row g + 8 (i % 2), column t + 4 (i / 2);   b[i] is row t + 4 i, column g;
-//           c[i] and d[i] are row g + 8 (i / 2), column 2 t + i % 2.
-__device__ __forceinline__ void mma_tf32(float (&d)[4], const u32 (&a)[4], const u32 (&b)[2],
-                                         const float (&c)[4]) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
-        : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]),
-          "f"(c[2]), "f"(c[3]));
-}
-
 // d = a b + c on tensor cores: a 16 x 16 and b 16 x 8 of fp16, two a word, c and d 16 x 8 float32; of
 // lane 4 g + t   a[i] is row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next;
 //                b[i] is rows 2 t + 8 i and the next, column g;
@@ -55,13 +33,6 @@ __device__ __forceinline__ void mma_f16(float (&d)[4], const u32 (&a)[4], const 
         : "=f"(d[0]), "=f"(d[1]), "=f"(d[2]), "=f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]), "f"(c[0]), "f"(c[1]),
           "f"(c[2]), "f"(c[3]));
-}
-
-// A float32 rounded to TF32, 10 bits of mantissa: nearest, halves away from zero.
-__device__ __forceinline__ u32 to_tf32(float x) {
-    u32 bits;
-    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
-    return bits;
 }
 
 __device__ __forceinline__ void cp_async_commit() {

@@ -83,29 +83,20 @@ __device__ __forceinline__ bool rows_are_aligned(const float* x, int dim) {
     return dim % 4 == 0 && (reinterpret_cast<u64>(x) & 15) == 0;
 }
 
-// Rows of a row-major float32 matrix, from row `first` on, `n` of them; minus `shift` if there is.
+// Rows of a row-major float32 matrix, from row `first` on, `n` of them.
 struct MatrixRows {
-    const float* x;      // (.., dim)
-    const float* shift;  // (dim,) or null
+    const float* x;  // (.., dim)
     i64 first;
     int n, dim;
     bool whole;  // four components may be loaded at once
 
-    __device__ MatrixRows(const float* x_, const float* shift_, i64 first_, i64 end, int dim_)
-        : x(x_), shift(shift_), first(first_), dim(dim_) {
+    __device__ MatrixRows(const float* x_, i64 first_, i64 end, int dim_)
+        : x(x_), first(first_), dim(dim_) {
         n = end - first < TILE ? (int)(end - first) : TILE;
         whole = rows_are_aligned(x, dim);
     }
 
     __device__ void load(int row, int d, float (&out)[4]) const {
         load_four(x + (first + row) * dim + d, row < n ? dim - d : 0, whole, out);
-        if (shift != nullptr && row < n) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                if (d + i < dim) {
-                    out[i] = __fsub_rn(out[i], shift[d + i]);
-                }
-            }
-        }
     }
 };

@@ -79,69 +79,89 @@ into(
 )
 into(
     "assign",
-    "assign_mean",
+    "assign_origin",
     "assign lattice",
     ("problem >= a.n_problems", "problem > a.n_problems"),
-    ("c < a.n_centers; c++", "c <= a.n_centers; c++"),
-    ("a.mean[problem * a.dim + d] =", "a.mean[problem * a.dim + d + 1] ="),
+    ("c < a.n_centers; c += step", "c <= a.n_centers; c += step"),
+    ("a.origin[problem * a.dim + d] =", "a.origin[problem * a.dim + d + 1] ="),
+    ("a.n_unsure[problem] = 0;", ""),
 )
 into(
     "assign",
-    "assign_norms",
+    "assign_centers",
     "assign lattice",
     ("const i64 safe = inside ? center : 0;", "const i64 safe = center;"),
-    ("inside && lane_in_group() == 0) {\n        // |x.c|", "inside) {\n        // |x.c|"),
+    ("a.halves[center * a.words + i] =", "a.halves[center * a.words + i + 1] ="),
     ("(float)(square - error)", "(float)(-square - error)"),
+    ("-2.0f * power_of_two(-exponent)", "-power_of_two(-exponent)"),
 )
 into(
     "assign",
     "assign",
-    "assign lattice",
-    without("__syncthreads();  // both sides of the step are there"),
-    without("__syncthreads();  // both halves' best two are there"),
-    without("__syncthreads();  // the best two of every row are there"),
-    without("__syncthreads();  // the pairs are listed"),
-    without("__syncthreads();  // the unsure rows are settled"),
-    ("(double)score <= highest[row]", "(double)score < highest[row] - 1.0"),
-    ("[tensor_left(2 * r)]", "[tensor_left(r)]"),
-    ("lanes < 4; lanes *= 2", "lanes < 2; lanes *= 2"),
-    ("half[threadIdx.x / 128]", "half[0]"),
-    ("<< 32 | (u32)center", "<< 32 | (u32)~center"),
-    ("!(two.second > ceiling)", "two.second < two.best"),
-    ("            second = best;\n            best = score;", "            best = score;"),
-    ("center < a.n_centers) {", "center <= a.n_centers) {"),
-    ("i < left ? from[i] : 0.0f", "from[i]"),
+    "assign many centers",
+    without("__syncthreads();  // the rows are listed, the part before has been multiplied"),
+    without("__syncthreads();  // the part is there"),
+    without("__syncthreads();  // the warps' best two are there"),
+    without("__syncthreads();  // the rows that are sure are known"),
+    ("threadIdx.x / WARP * ROWS", "threadIdx.x / WARP * TILE"),
+    ("lanes < 4; lanes *= 2) {  // four", "lanes < 2; lanes *= 2) {  // four"),
+    ("int warp = 1; warp < WARPS", "int warp = 1; warp < WARPS - 1"),
+    ("a.lower[centers + scores.center(j)] : positive", "0.0f : positive"),
+    ("first_row + r < a.n ?", "first_row + r <= a.n ?"),
+    ("16 * m + lane() / 4 + 8 * (i / 2)", "16 * m + lane() / 4 + 8 * (i % 2)"),
+)
+into(
+    "assign",
+    "assign",
+    "assign wide parts",
+    ("start == 0 || dim > a.depth", "start == 0"),
+    ("memory, d, tile, pitch", "memory, 0, tile, pitch"),
+    ("packed_word(first / 2 + i,", "packed_word(i,"),
+)
+into(
+    "assign",
+    "assign",
+    "assign split ties",
+    ("SPLIT && third == (right ? 1 : 2)", "SPLIT && third == 2"),
+    ("return SPLIT ? 3 * dim : dim;", "return dim;"),
 )
 into(
     "assign",
     "assign",
     "assign long rows tensor",
-    ("4.0 * rounding(a.dim, square) + 2.0 * tensor_rounding(a.dim, square)", "0.0"),
+    ("memory.own[r] = 2.0 * score_error(a.dim, square);", "memory.own[r] = 0.0;"),
 )
 into(
     "assign",
     "assign",
+    "assign twins",
+    ("second = fminf(second, fmaxf(best, score));", ""),
+)
+into(
+    "assign",
+    "assign_unsure",
+    "assign duplicates",
+    without("__syncthreads();  // the pairs are listed"),
+    without("__syncthreads();  // the rows are settled"),
+    ("(double)scores.of[j] <= highest && there", "(double)scores.of[j] < highest - 1.0 && there"),
+    ("<< 32 | (u32)center", "<< 32 | (u32)~center"),
+    ("first < n_unsure; first += gridDim.x * TILE", "first + TILE < n_unsure; first += TILE"),
+)
+into(
+    "assign",
+    "assign_unsure",
     "assign sentinel",
     ("1.0 + 8.0 * (dim + 16)", "1.0 - 8e3 * (dim + 16)"),
     without("__syncthreads();  // the least distances of the unsure rows are there"),
     ("best = may_win && both < best ? both : best;", "best = both < best ? best : both;"),
     ("if (place < PAIRS)", "if (place <= PAIRS)"),
-    ("if (n_pairs <= PAIRS)", "if (n_pairs <= 64 * PAIRS)"),
+    ("if (memory.n_pairs <= PAIRS)", "if (memory.n_pairs <= 64 * PAIRS)"),
 )
 into(
     "assign",
-    "assign",
-    "assign wide",
-    without("__syncthreads();  // the step before has been multiplied"),
-)
-into(
-    "assign",
-    "assign_norms",
+    "assign_centers",
     "assign long centers tensor",
-    (
-        "const double error = 2.0 * rounding(a.dim, square) + tensor_rounding(a.dim, square);",
-        "const double error = 0.0;",
-    ),
+    ("const double error = score_error(a.dim, square);", "const double error = 0.0;"),
 )
 into(
     "pairwise",

@@ -60,19 +60,19 @@ def _assign(make, n_problems, n, n_centers, dim, offset=0.0):
     return arguments
 
 
-def _near_ties(row_scale, center_scale, jitter, n_problems=1, sphere=False):
+def _near_ties(row_scale, center_scale, jitter, n_problems=1, sphere=False, dim=8):
     """Two tight groups of centres, so that scores cannot tell those of a group apart: jitter 1e-6
-    for float32, 1e-3 for TF32. sphere: of one length, so that norms do not tell them apart either.
+    for float32, 1e-3 for fp16. sphere: of one length, so that norms do not tell them apart either.
     """
 
     def arguments(rng):
         sign = rng.choice([-1.0, 1.0], (n_problems, 60, 1))
-        noise = rng.standard_normal((n_problems, 60, 8))
+        noise = rng.standard_normal((n_problems, 60, dim))
         centers = sign * center_scale * (1 + jitter * noise)
         if sphere:
             centers *= center_scale / np.linalg.norm(centers, axis=2, keepdims=True)
             centers[:, 30:] = -centers[:, :30]  # their mean is the origin
-        x = row_scale * rng.standard_normal((n_problems, 64 // n_problems, 8))
+        x = row_scale * rng.standard_normal((n_problems, 64 // n_problems, dim))
         return {"x": x.astype(FLOAT32), "centers": centers.astype(FLOAT32)}
 
     return arguments
@@ -87,6 +87,11 @@ def _duplicate_centers(rng):
 add("assign one", "assign", _assign(LATTICE, 1, 1, 1, 1))
 add("assign lattice", "assign", _assign(LATTICE, 2, 65, 70, 5))
 add("assign small", "assign", _assign(REAL, 2, 33, 9, 12), small=True)
+add("assign split small", "assign", _assign(REAL, 2, 33, 9, 4), small=True)
+for dim in (1, 5, 6, 10, 11):
+    add(f"assign dim {dim}", "assign", _assign(REAL, 2, 70, 300, dim))
+add("assign many centers", "assign", _assign(LATTICE, 1, 130, 600, 40))
+add("assign wide parts", "assign", _assign(REAL, 2, 70, 270, 520))
 add("assign tile", "assign", _assign(REAL, 1, 64, 64, 16))
 add("assign wide", "assign", _assign(REAL, 1, 20, 11, 300))
 add("assign far", "assign", _assign(REAL, 1, 40, 20, 8, offset=1e4))
@@ -99,6 +104,13 @@ add("assign long rows", "assign", _near_ties(1e3, 1.0, 1e-6))
 add("assign long centers", "assign", _near_ties(1e-3, 1e3, 1e-7, n_problems=16))
 
 
+def _twins(rng):
+    """Every even centre has a twin behind it that only its own thread sees beside it."""
+    centers = np.repeat(REAL(rng, 1, 20, 16), 2, axis=1)
+    centers *= 1 + FLOAT32(1e-4) * REAL(rng, 1, 40, 16)
+    return {"x": centers[:, :33] + FLOAT32(0.3) * REAL(rng, 1, 33, 16), "centers": centers}
+
+
 def _sentinel(rng):
     """One centre far away takes the bits of all others: no score can tell them apart."""
     centers = REAL(rng, 1, 70, 6)
@@ -107,8 +119,11 @@ def _sentinel(rng):
 
 
 add("assign sentinel", "assign", _sentinel)
-add("assign long rows tensor", "assign", _near_ties(1e3, 1.0, 1e-3))
-add("assign long centers tensor", "assign", _near_ties(1.0, 1e3, 1e-3, sphere=True))
+add("assign long rows tensor", "assign", _near_ties(1e3, 1.0, 1e-3, dim=16))
+add("assign long centers tensor", "assign", _near_ties(1.0, 1e3, 1e-3, sphere=True, dim=16))
+add("assign ties", "assign", _near_ties(1.0, 1.0, 1e-3, dim=16))
+add("assign split ties", "assign", _near_ties(1.0, 1.0, 1e-3))
+add("assign twins", "assign", _twins)
 add("assign duplicates", "assign", _duplicate_centers)
 
 

@@ -495,60 +495,46 @@ def test_lanes_come_to_a_warp_instruction_one_after_the_other():
 
 
 def tensor_kernel():
-    """A product of a warp by the wrappers of the kernels' own ptx.cuh."""
+    """A product of a warp by the wrapper of the kernels' own ptx.cuh."""
     wrappers = (Path(__file__).parents[1] / "kernels" / "ptx.cuh").read_text()
     body = """
-        __shared__ __align__(16) u32 left[16][12], right[8][12];
-        const int w = t / 32, lane = t % 32;
-        for (int i = lane; i < 128; i += 32) {
-            left[i / 8][i % 8] = to_tf32(a.x[w * 128 + i]);
-            if (i < 64) right[i / 8][i % 8] = to_tf32(a.y[w * 64 + i]);
-        }
-        __syncwarp();
-        u32 p[4], q[4];
-        ldmatrix_x4(p, &left[lane % 16][lane / 16 * 4]);
-        ldmatrix_x4(q, &right[lane % 8][lane / 8 % 2 * 4]);
-        const u32 columns[2] = {q[0], q[1]};
-        const float* c = a.z + w * 128 + lane / 4 * 8 + lane % 4 * 2;
+        const int w = t / 32, group = t % 32 / 4, place = t % 4;
+        u32 left[4], right[2];
         float d[4];
-        mma_tf32(d, p, columns, {c[0], c[1], c[64], c[65]});
-        float* out = a.out + w * 128 + lane / 4 * 8 + lane % 4 * 2;
-        out[0] = d[0], out[1] = d[1], out[64] = d[2], out[65] = d[3];
+        for (int i = 0; i < 4; i++) {
+            left[i] = a.x[w * 128 + (group + 8 * (i % 2)) * 8 + place + 4 * (i / 2)];
+            d[i] = a.z[w * 128 + (group + 8 * (i / 2)) * 8 + 2 * place + i % 2];
+        }
+        for (int i = 0; i < 2; i++) right[i] = a.y[w * 64 + group * 8 + place + 4 * i];
+        mma_f16(d, left, right, d);
+        for (int i = 0; i < 4; i++) {
+            a.out[w * 128 + (group + 8 * (i / 2)) * 8 + 2 * place + i % 2] = d[i];
+        }
     """
-    members = "const float* x; const float* y; const float* z; float* out; int n;"
+    members = "const u32* x; const u32* y; const float* z; float* out; int n;"
     return kernel(body, members, wrappers.replace("#pragma once", ""))
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_tensor_cores(rng, exact):
-    draw = rng.integers(-9, 10, 320) if exact else rng.standard_normal(320) * 100
-    x, y, z = np.split(draw.astype(np.float32), [128, 192])
-    out = np.zeros(128, np.float32)
-    run(tensor_kernel(), [x, y, z, out, 0], block=32)
-
-    def tf32(v):
-        mantissa, exponent = np.frexp(v.astype(np.float64))
-        scaled = np.ldexp(mantissa, 11)
-        return np.ldexp(np.copysign(np.floor(np.abs(scaled) + 0.5), scaled), exponent - 11)
-
-    a, b, c = tf32(x).reshape(16, 8), tf32(y).reshape(8, 8), z.reshape(16, 8)
-    want = (c + a @ b.T).astype(np.float32)
-    size = np.abs(c) + np.abs(a) @ np.abs(b).T
-    assert (np.abs(out.reshape(16, 8) - want) <= (0 if exact else 2.0**-23) * size).all()
+    draw = rng.integers(-9, 10, (2, 24, 16)) if exact else rng.standard_normal((2, 24, 16)) * 100
+    draw = draw.astype(np.float16)
+    draw[1, :, 3] = np.float16(6e-8)  # subnormal numbers count
+    a, b = np.ascontiguousarray(draw[:, :16]), np.ascontiguousarray(draw[:, 16:])
+    z = rng.integers(-9, 10, (2, 16, 8)).astype(np.float32)
+    out = np.zeros((2, 16, 8), np.float32)
+    run(tensor_kernel(), [a.view(np.uint32), b.view(np.uint32), z, out, 0], block=64)
+    left, right = a.astype(np.float64), b.astype(np.float64).transpose(0, 2, 1)
+    want = (z + left @ right).astype(np.float32)
+    size = np.abs(z) + np.abs(left) @ np.abs(right)
+    assert (np.abs(out - want) <= (0 if exact else 2.0**-23) * size).all()
 
 
-def test_tensor_cores_need_the_whole_warp_and_aligned_rows():
-    text = tensor_kernel()
-    arrays = [np.zeros(128, np.float32) for _ in range(4)]
-    with pytest.raises(ptx.PtxError, match="ldmatrix from an address that is no multiple of 16"):
-        moved = text.replace("&left[lane % 16][lane / 16 * 4]", "&left[lane % 16][1]")
-        run(moved, [*arrays, 0], block=32)
+def test_tensor_cores_need_the_whole_warp():
+    words, floats = np.zeros(128, np.uint32), np.zeros(128, np.float32)
+    text = tensor_kernel().replace("u32 left[4]", "if (t % 32 > 29) return; u32 left[4]")
     with pytest.raises(ptx.PtxError, match="needs all lanes of the warp"):
-        run(
-            text.replace("u32 p[4], q[4];", "if (lane > 29) return; u32 p[4], q[4];"),
-            [*arrays, 0],
-            block=32,
-        )
+        run(text, [words, words, floats, floats, 0], block=32)
 
 
 BLOCK = """

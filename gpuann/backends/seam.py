@@ -48,9 +48,10 @@ class FlatPayload(NamedTuple):
     """(dim,) float32, subtracted from rows and queries before they are multiplied; None for the
     origin. It keeps the bits of data far from the origin; distances do not depend on it."""
     halves: Array | None = None
-    """(n_rows + 31, words) uint32: what is scanned as float16, two a word, zero-padded to a multiple of
-    16 components, scaled by list (`cuda_ops/_halves.py`); the last 31 rows are there to be read over.
-    Tensor cores read it instead of the vectors, which decide as ever; None: those are converted."""
+    """(n_rows + 31, words) uint32: what is scanned as float16, two a word, zero-padded to a
+    multiple of 16 components and scaled by list (`cuda_ops/_halves.py`); the last 31 rows are read
+    over. Tensor cores take it instead of the vectors, which decide as ever; None: those are
+    converted."""
 
 
 class PqPayload(NamedTuple):

@@ -11,13 +11,19 @@ from gpuann.cuda.source import Source, source
 _BLOCK = ("BLOCK", "256")
 _ROWS = {np.float32: "float", np.float16: "__half", np.int8: "i8", np.uint8: "u8"}
 ROW_TYPES = {np.dtype(t): name for t, name in _ROWS.items()}
+SPLIT_DIM = 10  # components: three times as many fit the 32 of one step
 PQ_LENGTHS = (1, 2, 4, 8)  # components of an entry whose codes become fragments by one load each
 TABLE_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
 
 
 def plain(op: str) -> Source:
-    """The one variant of group, accumulate, assign and select_k."""
+    """The one variant of group, accumulate and select_k."""
     return source(op, (_BLOCK,))
+
+
+def assign(*, split: bool) -> Source:
+    """split: rows of up to SPLIT_DIM components, packed as hi + lo halves."""
+    return source("assign", (_BLOCK, ("SPLIT", str(int(split)))))
 
 
 def pairwise(metric: str) -> Source:
@@ -38,8 +44,8 @@ def scan_lut(dtype: Any) -> Source:
 
 
 def scan_lists(dtype: Any, *, pq: bool, pq_len: int = 0, halves: bool = False) -> Source:
-    """By the stored dtype, uint8 codes for PQ. halves: whole rows are given as fp16 too. pq_len: one of
-    PQ_LENGTHS if the codebooks are to be in shared memory, 0 for any length.
+    """By the stored dtype, uint8 codes for PQ. halves: whole rows are given as fp16 too. pq_len:
+    one of PQ_LENGTHS if the codebooks are to be in shared memory, 0 for any length.
     """
     row = ("ROW", ROW_TYPES[np.dtype(dtype)])
     codes = ("ROW_PQ", str(int(pq))), ("PQ_LEN", str(pq_len)), ("HALVES", str(int(halves)))
@@ -54,7 +60,8 @@ def refine(dtype: Any) -> Source:
 def table() -> list[Source]:
     """All of them."""
     return [
-        *(plain(op) for op in ("group", "accumulate", "assign", "select_k")),
+        *(plain(op) for op in ("group", "accumulate", "select_k")),
+        *(assign(split=split) for split in (True, False)),
         *(pairwise(metric) for metric in ("sqeuclidean", "inner_product")),
         *(build_lut(dtype) for dtype in TABLE_TYPES),
         *(scan_lut(dtype) for dtype in TABLE_TYPES),

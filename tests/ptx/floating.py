@@ -8,7 +8,6 @@ from . import integer
 from .decode import TYPES, Instruction, Type, opcode
 from .exact import exactly, fma64, odd_sum
 from .integer import elementwise
-from .tensor import to_tf32
 
 F16, F32, F64 = TYPES["f16"], TYPES["f32"], TYPES["f64"]
 
@@ -201,10 +200,6 @@ def _to_float(values: np.ndarray, target: Type, mode: str) -> np.ndarray:
 
 @opcode("cvt")
 def _convert(ins: Instruction):
-    if ins.maybe("rna"):
-        ins.take("tf32")
-        ins.take("f32")
-        return elementwise(ins, to_tf32, TYPES["b32"], F32)
     mode = ins.maybe("rn", "rz", "rm", "rp", *_TO_INTEGRAL)
     saturates = ins.maybe("sat") is not None
     if ins.maybe("f16x2"):

@@ -1,8 +1,8 @@
 """Whole rows as the list-major scan multiplies them: float16, scaled by their list."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from gpuann.backends.cuda_ops._sizes import ROWS
+from gpuann.backends.cuda_ops._sizes import DEPTH, ROWS, STEP, TILE
 from gpuann.backends.seam import Array, FlatPayload, Lists
 
 PADDING = 16  # components: those of one product of the tensor cores
@@ -13,6 +13,21 @@ _ROWS_AT_ONCE = 1 << 16
 def half_words(dim: int) -> int:
     """Words of a row, two components each."""
     return -(-dim // PADDING) * PADDING // 2
+
+
+class TileShape(NamedTuple):
+    """64 rows in shared memory: see fragments.cuh."""
+
+    depth: int
+    """Components at a time."""
+    bytes: int
+
+
+def tile_shape(components: int) -> TileShape:
+    """Of rows of so many components, of which at most DEPTH are there at a time."""
+    depth = min(DEPTH, -(-components // STEP) * STEP)
+    pitch = depth // 2 + (0 if depth % 64 else 16)  # words, as tile_pitch
+    return TileShape(depth, TILE * pitch * 4)
 
 
 def with_halves(xp: Any, payload: FlatPayload, lists: Lists) -> FlatPayload:

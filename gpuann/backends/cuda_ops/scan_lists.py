@@ -5,8 +5,8 @@ from typing import Any
 
 from gpuann._nvtx import annotate
 from gpuann.backends.cuda_ops import _scan
-from gpuann.backends.cuda_ops._halves import half_words
-from gpuann.backends.cuda_ops._sizes import DEPTH, FILTER_BYTES, ROWS, STEP, TILE
+from gpuann.backends.cuda_ops._halves import half_words, tile_shape
+from gpuann.backends.cuda_ops._sizes import FILTER_BYTES, ROWS, TILE
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import Arguments, Device, arguments, launch
@@ -56,10 +56,8 @@ class Tile:
 
     def __init__(self, device: Device, dim: int, pq_len: int, pq_book_size: int) -> None:
         self.words = half_words(dim)
-        self.depth = min(DEPTH, -(-dim // STEP) * STEP)
-        pitch = self.depth // 2 + (0 if self.depth % 64 else 16)  # words, as tile_pitch
-        tiles = 1 if dim <= self.depth else 2
-        self.shared = FILTER_BYTES + tiles * TILE * pitch * 4
+        self.depth, tile_bytes = tile_shape(dim)
+        self.shared = FILTER_BYTES + (1 if dim <= self.depth else 2) * tile_bytes
         books = -(-dim * pq_book_size // 8) * 16
         fits = self.shared + books <= device.limits.shared_bytes
         self.pq_len = pq_len if pq_len in variants.PQ_LENGTHS and fits else 0

@@ -42,9 +42,6 @@ unsigned match_any(unsigned mask, unsigned long long bits, Site site);
 unsigned reduce(unsigned mask, unsigned bits, Reduction reduction, Site site);
 
 // ---- tensor cores: all 32 lanes together
-void distribute_rows(const unsigned (&row)[4], unsigned (&words)[4], Site site);
-void multiply_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
-                   const float (&c)[4], Site site);
 void multiply_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                   const float (&c)[4], Site site);
 

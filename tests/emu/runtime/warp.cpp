@@ -225,86 +225,12 @@ static void need_all_lanes(const char* name, unsigned arrived) {
     }
 }
 
-struct MatrixRow {
-    const unsigned* row;  // lane 8 m + r: row r of the 8 x 4 matrix m
-    unsigned* words;
-};
-
-static void complete_matrix_rows(void** slots, unsigned arrived) {
-    need_all_lanes("ldmatrix", arrived);
-    for (unsigned lane = 0; lane < LANES; lane++) {
-        for (unsigned matrix = 0; matrix < 4; matrix++) {
-            auto* owner = static_cast<MatrixRow*>(slots[8 * matrix + lane / 4]);
-            static_cast<MatrixRow*>(slots[lane])->words[matrix] = owner->row[lane % 4];
-        }
-    }
-}
-static const Kind MATRIX_ROWS{"ldmatrix", complete_matrix_rows, false};
-
-void distribute_rows(const unsigned (&row)[4], unsigned (&words)[4], Site site) {
-    MatrixRow mine{row, words};
-    meet(MATRIX_ROWS, ~0u, &mine, site);
-}
-
 struct Product {
     float* d;
     const unsigned* a;
     const unsigned* b;
     const float* c;
 };
-
-// What a tensor core sees of a float32: the upper 19 bits.
-static float tf32(unsigned bits) {
-    bits &= 0xffffe000u;
-    float value;
-    __builtin_memcpy(&value, &bits, sizeof(value));
-    return value;
-}
-
-// d = a b + c of 16 x 8 and 8 x 8, summed one product after the other, each sum cut off: hardware
-// keeps no promise on the order or the rounding; the interpreter of PTX sums in another way.
-static void complete_product(void** slots, unsigned arrived) {
-    need_all_lanes("mma", arrived);
-    float a[16][8], b[8][8], d[16][8];
-    for (unsigned lane = 0; lane < LANES; lane++) {
-        auto* mine = static_cast<Product*>(slots[lane]);
-        const unsigned group = lane / 4, place = lane % 4;
-        for (unsigned i = 0; i < 4; i++) {
-            a[group + 8 * (i % 2)][place + 4 * (i / 2)] = tf32(mine->a[i]);
-            d[group + 8 * (i / 2)][2 * place + i % 2] = mine->c[i];
-        }
-        b[place][group] = tf32(mine->b[0]);
-        b[place + 4][group] = tf32(mine->b[1]);
-    }
-    for (unsigned i = 0; i < 16; i++) {
-        for (unsigned j = 0; j < 8; j++) {
-            for (unsigned k = 0; k < 8; k++) {
-                const double sum = static_cast<double>(d[i][j]) +
-                                   static_cast<double>(a[i][k]) * static_cast<double>(b[k][j]);
-                float nearest = static_cast<float>(sum);
-                const double size = sum < 0 ? -sum : sum;
-                const double got = nearest < 0 ? -static_cast<double>(nearest) : nearest;
-                if (got > size) {  // cut off
-                    nearest = __builtin_nextafterf(nearest, 0.0f);
-                }
-                d[i][j] = nearest;
-            }
-        }
-    }
-    for (unsigned lane = 0; lane < LANES; lane++) {
-        auto* mine = static_cast<Product*>(slots[lane]);
-        for (unsigned i = 0; i < 4; i++) {
-            mine->d[i] = d[lane / 4 + 8 * (i / 2)][2 * (lane % 4) + i % 2];
-        }
-    }
-}
-static const Kind PRODUCT{"mma", complete_product, false};
-
-void multiply_tf32(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
-                   const float (&c)[4], Site site) {
-    Product mine{d, a, b, c};
-    meet(PRODUCT, ~0u, &mine, site);
-}
 
 static float half_of(unsigned word, unsigned which) {
     const unsigned short bits = static_cast<unsigned short>(word >> 16 * which);
@@ -321,8 +247,9 @@ static float cut_off(double sum) {
     return got > size ? __builtin_nextafterf(nearest, 0.0f) : nearest;
 }
 
-// d = a b + c of 16 x 16 and 16 x 8 halves, summed as above.
-static void complete_half_product(void** slots, unsigned arrived) {
+// d = a b + c of 16 x 16 and 16 x 8 halves, summed one product after the other: hardware keeps no
+// promise on the order or the rounding; the interpreter of PTX sums in another way.
+static void complete_product(void** slots, unsigned arrived) {
     need_all_lanes("mma", arrived);
     float a[16][16], b[16][8], d[16][8];
     for (unsigned lane = 0; lane < LANES; lane++) {
@@ -354,12 +281,12 @@ static void complete_half_product(void** slots, unsigned arrived) {
         }
     }
 }
-static const Kind HALF_PRODUCT{"mma", complete_half_product, false};
+static const Kind PRODUCT{"mma", complete_product, false};
 
 void multiply_f16(float (&d)[4], const unsigned (&a)[4], const unsigned (&b)[2],
                   const float (&c)[4], Site site) {
     Product mine{d, a, b, c};
-    meet(HALF_PRODUCT, ~0u, &mine, site);
+    meet(PRODUCT, ~0u, &mine, site);
 }
 
 // ---- reductions

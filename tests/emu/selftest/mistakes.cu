@@ -221,26 +221,11 @@ extern "C" __global__ void __launch_bounds__(64) lane_not_in_mask(const Args a) 
 }
 
 // ---- tensor cores
-extern "C" __global__ void __launch_bounds__(64) misaligned_matrix(const Args a) {
-    __shared__ __align__(16) unsigned words[140];
-    for (int i = threadIdx.x; i < 140; i += 64) words[i] = i;
-    __syncthreads();
-    unsigned got[4];
-    ldmatrix_x4(got, &words[threadIdx.x % 32 * 4 + 1]);  // FATAL: ldmatrix from a misaligned
-    a.x[threadIdx.x] = got[0];
-}
-extern "C" __global__ void __launch_bounds__(64) matrix_race(const Args a) {
-    __shared__ __align__(16) unsigned words[128];
-    words[threadIdx.x] = words[threadIdx.x + 64] = threadIdx.x;
-    unsigned got[4];
-    ldmatrix_x4(got, &words[threadIdx.x % 32 * 4]);  // MISTAKE either: race
-    a.x[threadIdx.x] = got[0];
-}
 extern "C" __global__ void __launch_bounds__(64) lanes_missing(const Args a) {
     if (threadIdx.x % 32 >= 30) return;
     float d[4] = {};
     const unsigned left[4] = {}, right[2] = {};
-    mma_tf32(d, left, right, d);  // FATAL either: needs all lanes
+    mma_f16(d, left, right, d);  // FATAL either: needs all lanes
     a.x[threadIdx.x] = d[0];
 }
 

@@ -219,35 +219,27 @@ extern "C" __global__ void __launch_bounds__(64) where(const Args a) {
 }
 
 struct Fragments {
-    const float* a;     // (16, 8)
-    const float* b;     // (8, 8), rows are the columns of the product
-    const float* c;     // (16, 8)
-    float* d;           // (16, 8)
-    unsigned* rounded;  // (32,) of a
+    const half* a;   // (16, 16)
+    const half* b;   // (8, 16), rows are the columns of the product
+    const float* c;  // (16, 8)
+    float* d;        // (16, 8)
 };
 
-// One product of a warp, its fragments by ldmatrix.
+// One product of a warp.
 extern "C" __global__ void __launch_bounds__(32) tensor_product(const Fragments f) {
-    __shared__ __align__(16) unsigned a[16][12];
-    __shared__ __align__(16) unsigned b[8][12];
     const int lane = threadIdx.x, group = lane / 4, place = lane % 4;
-    for (int i = lane; i < 128; i += 32) {
-        a[i / 8][i % 8] = to_tf32(f.a[i]);
-        if (i < 64) {
-            b[i / 8][i % 8] = to_tf32(f.b[i]);
-        }
-    }
-    f.rounded[lane] = to_tf32(f.a[lane]);
-    __syncthreads();
-    unsigned left[4], both[4];
-    ldmatrix_x4(left, &a[lane % 16][lane / 16 * 4]);
-    ldmatrix_x4(both, &b[lane % 8][lane / 8 % 2 * 4]);  // the upper half comes twice
-    const unsigned right[2] = {both[0], both[1]};
+    const unsigned* a = reinterpret_cast<const unsigned*>(f.a);  // two a word
+    const unsigned* b = reinterpret_cast<const unsigned*>(f.b);
+    unsigned left[4], right[2];
     float product[4];
     for (int i = 0; i < 4; i++) {
+        left[i] = a[(group + 8 * (i % 2)) * 8 + place + 4 * (i / 2)];
         product[i] = f.c[(group + 8 * (i / 2)) * 8 + 2 * place + i % 2];
     }
-    mma_tf32(product, left, right, product);
+    for (int i = 0; i < 2; i++) {
+        right[i] = b[group * 8 + place + 4 * i];
+    }
+    mma_f16(product, left, right, product);
     for (int i = 0; i < 4; i++) {
         f.d[(group + 8 * (i / 2)) * 8 + 2 * place + i % 2] = product[i];
     }
