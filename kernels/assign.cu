@@ -23,7 +23,7 @@
 // budget  assign_centers: regs <= 64, spills 0, blocks/SM >= 4
 // budget  assign: regs <= 128, spills 24, blocks/SM >= 2
 //         (none but on sm_100 with SPLIT, outside the loop over components)
-// budget  assign_unsure: regs <= 128, spills 64, blocks/SM >= 2
+// budget  assign_unsure: regs <= 128, spills 72, blocks/SM >= 2
 //         (of addresses, outside the loop over components; few rows come here)
 // cost    2 * B * N * C * D flop of fp16 (6 with SPLIT), once more for the unsure rows
 // source  own; the rounding bound after Higham, "Accuracy and Stability of Numerical Algorithms"; best

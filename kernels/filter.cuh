@@ -113,7 +113,7 @@ __device__ __forceinline__ void keep_survivors(const ScanArgs& a, FilterMemory& 
         const int row = warp_row(place / 4 % 4, place % 4);
         const float score = fmaf(-pick(acc, place), memory.factor[pair], a.norms[rows.at(row)]);
         if (row <= rows.last) {
-            stage(a, memory, pair, rows.first + row, score);
+            stage(a, memory, pair, rows.at(row), score);
         }
     }
 }

@@ -28,12 +28,20 @@ struct alignas(16) FilterMemory {
 };
 static_assert(sizeof(FilterMemory) == FILTER_BYTES, "the launcher asks for as much");
 
-__device__ __forceinline__ i64 turns_of(const ScanArgs& a, int list, i64 row_step) {
-    return ceil_div(a.offsets[list + 1] - a.offsets[list], row_step * ROWS);
+// Turns of a list that an epoch goes through; of several lists epoch 0 has the first ones.
+__device__ __forceinline__ i64 turns_of(const ScanArgs& a, int list, int epoch, i64 row_step) {
+    const i64 turns = ceil_div(a.offsets[list + 1] - a.offsets[list], row_step * ROWS);
+    return epoch == 0 && turns > a.near_turns ? a.near_turns : turns;
 }
 
-__device__ __forceinline__ i64 items_of(const ScanArgs& a, int list, i64 n_pairs, i64 row_step) {
-    return ceil_div(n_pairs, TILE) * ceil_div(turns_of(a, list, row_step), a.turns);
+__device__ __forceinline__ i64 items_of(const ScanArgs& a, int list, i64 n_pairs, int epoch,
+                                        i64 row_step) {
+    return ceil_div(n_pairs, TILE) * ceil_div(turns_of(a, list, epoch, row_step), a.turns);
+}
+
+// Pairs are grouped by list, and of a list those of near probes come first: epoch 0 has no others.
+__device__ __forceinline__ i64 key_of_pair(const ScanArgs& a, int list, int probe) {
+    return 2 * (i64)list + (probe >= a.near_probes);
 }
 
 // The item of this number. Those of a list follow each other, and of these the tiles that share rows.
@@ -41,20 +49,21 @@ __device__ __forceinline__ Item find_item(const ScanArgs& a, i64 number) {
     Item item = {};
     i64 first_pair = 0, end_pair = a.n_queries;
     const i64* first = a.item_first + (i64)a.epoch * (a.n_lists + 1);
-    if (number >= (a.n_lists > 1 ? first[a.n_lists] : items_of(a, 0, end_pair, a.row_step))) {
+    if (number >=
+        (a.n_lists > 1 ? first[a.n_lists] : items_of(a, 0, end_pair, a.epoch, a.row_step))) {
         item.list = -1;
         return item;
     }
     if (a.n_lists > 1) {
         item.list = last_at_or_before(first, a.n_lists, number);
         number -= first[item.list];
-        first_pair = a.pair_first[item.list];
-        end_pair = a.pair_first[item.list + 1];
+        first_pair = a.pair_first[2 * item.list];
+        end_pair = a.pair_first[2 * item.list + (a.epoch == 0 ? 1 : 2)];
     }
     const i64 n_tiles = ceil_div(end_pair - first_pair, TILE);
     item.pair = first_pair + number % n_tiles * TILE;
     item.end_pair = item.pair + TILE < end_pair ? item.pair + TILE : end_pair;
-    const int turns = (int)turns_of(a, item.list, a.row_step);
+    const int turns = (int)turns_of(a, item.list, a.epoch, a.row_step);
     item.turn = (int)(number / n_tiles) * a.turns;
     item.end_turn = item.turn + a.turns < turns ? item.turn + a.turns : turns;
     return item;

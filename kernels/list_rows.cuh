@@ -25,23 +25,28 @@ struct ListRows {
     const ScanArgs& a;
     const u32* books;  // codebooks in shared memory, or null
     i64 first;         // storage row
+    int stride;        // from one to the next: 1, but in epoch 0 of an only list n / budget
     int last;
     float scale;
 
     __device__ ListRows(const ScanArgs& a_, const u32* books_, int list, int turn, float scale_)
         : a(a_), books(books_), scale(scale_) {
         first = a.offsets[list] + turn * a.row_step * ROWS;
-        const i64 left = a.offsets[list + 1] - first;
+        stride = a.epoch == 0 ? (int)a.row_step : 1;
+        const i64 left = ceil_div(a.offsets[list + 1] - first, stride);
         last = (left < ROWS ? (int)left : ROWS) - 1;
     }
 
-    __device__ i64 at(int row) const { return first + (row < last ? row : last); }
+    __device__ __forceinline__ i64 at(int row) const {
+        return first + (row < last ? row : last) * stride;
+    }
 
 #if HALVES
     template <int N>
     __device__ void load(int row, int d, Words<N>& out) const {
-        out = *reinterpret_cast<const Words<N>*>(a.halves + first * a.words +
-                                                 (row * a.words + d / 2));
+        // 31 strides of an index that fits a device are less than 2^31 words
+        const u32* first_row = a.halves + first * a.words;
+        out = *reinterpret_cast<const Words<N>*>(first_row + (row * (stride * a.words) + d / 2));
     }
 #elif PQ_LEN > 0
     static constexpr int LEN = PQ_LEN;
@@ -49,7 +54,7 @@ struct ListRows {
     template <int N>
     __device__ void load(int row, int d, Words<N>& out) const {
         constexpr int CODES = 2 * N < LEN ? 1 : 2 * N / LEN;  // that these components come from
-        const ROW* codes = a.rows + first * a.pq_dim + (row < last ? row : last) * a.pq_dim;
+        const ROW* codes = a.rows + at(row) * a.pq_dim;
         const int m = d / LEN;
         u8 code[CODES];
         if (a.pq_dim % CODES == 0 && m < a.pq_dim) {

@@ -6,7 +6,7 @@
 ENTRY(scan_begin)(const ScanArgs a) {
     __shared__ u32 longest;  // bits of a float: they ascend as it does, for it is not negative
     const i64 at = global_thread();
-    if (a.list_pairs != nullptr && at < a.n_lists) {
+    if (a.list_pairs != nullptr && at < 2 * (i64)a.n_lists) {
         a.list_pairs[at] = 0;
     }
     const int m = blockIdx.x;  // [0, pq_dim)
@@ -59,12 +59,15 @@ __device__ __forceinline__ void sum_lists(int n_lists, i64* sums, i64* first, co
 
 ENTRY(scan_plan)(const ScanArgs a) {
     __shared__ i64 sums[BLOCK];
-    sum_lists(a.n_lists, sums, a.pair_first, [&](int list) { return (i64)a.list_pairs[list]; });
+    sum_lists(2 * a.n_lists, sums, a.pair_first, [&](int key) { return (i64)a.list_pairs[key]; });
     i64 row_step = 1;
-    for (int epoch = a.n_epochs - 1; epoch >= 0; epoch--) {
-        i64* first = a.item_first + (i64)epoch * (a.n_lists + 1);
-        sum_lists(a.n_lists, sums, first,
-                  [&](int list) { return items_of(a, list, a.list_pairs[list], row_step); });
+    for (int epoch = a.n_epochs; epoch >= 0; epoch--) {
+        row_step = epoch == 0 ? 1 : row_step;
+        sum_lists(a.n_lists, sums, a.item_first + (i64)epoch * (a.n_lists + 1), [&](int list) {
+            const i64 n_pairs =
+                a.list_pairs[2 * list] + (epoch == 0 ? 0 : a.list_pairs[2 * list + 1]);
+            return items_of(a, list, n_pairs, epoch, row_step);
+        });
         row_step *= a.growth;
     }
 }
@@ -74,8 +77,9 @@ ENTRY(scan_group)(const ScanArgs a) {
     if (pair < (i64)a.n_queries * a.n_probes) {
         const int list = a.probes[pair];
         if (list >= 0) {
-            const int place = atomicSub(&a.list_pairs[list], 1) - 1;
-            a.pair_order[a.pair_first[list] + place] = pair;
+            const i64 key = key_of_pair(a, list, (int)(pair % a.n_probes));
+            const int place = atomicSub(&a.list_pairs[key], 1) - 1;
+            a.pair_order[a.pair_first[key] + place] = pair;
         }
     }
 }

@@ -31,23 +31,25 @@ struct ScanArgs {
     double* ceiling;      // (n_queries,) scratch: the highest score that can matter
     double* slack;        // (n_queries,) scratch: bound of |filter score - canonical distance|
     float* query_term;    // (n_queries,) scratch: A(q) of rows stored whole
-    int* list_pairs;      // (n_lists,) scratch, zero: pairs of each list
-    i64* pair_first;      // (n_lists + 1,) scratch: first pair of each list in pair_order
-    i64* item_first;      // (n_epochs, n_lists + 1) scratch: first item of each list
-    u64* tickets;         // (n_epochs,) scratch, zero: items taken
-    i64* pair_order;      // (n_queries * n_probes,) scratch: pairs q * n_probes + p by list
-    int* n_survivors;     // (n_queries,) scratch
-    i64* survivors;       // (n_queries, survivor_places) scratch: storage rows
-    float* scores;        // (n_queries, survivor_places) scratch: their scores
-    i64* kept;            // (n_queries, survivor_places) scratch: survivors after tightening
+    int* list_pairs;   // (2 n_lists,) scratch, zero: pairs of near probes of each list, its others
+    i64* pair_first;   // (2 n_lists + 1,) scratch: where these begin in pair_order
+    i64* item_first;   // (n_epochs + 1, n_lists + 1) scratch: first item of each list
+    u64* tickets;      // (n_epochs + 1,) scratch: items taken
+    i64* pair_order;   // (n_queries * n_probes,) scratch: pairs q * n_probes + p by list
+    int* n_survivors;  // (n_queries,) scratch
+    i64* survivors;    // (n_queries, survivor_places) scratch: storage rows
+    float* scores;     // (n_queries, survivor_places) scratch: their scores
+    i64* kept;         // (n_queries, survivor_places) scratch: survivors after tightening
     float* kept_scores;   // (n_queries, survivor_places) scratch: their scores
     i64 keep_words;       // words of one bit set
     i64 row_step;         // this epoch filters every row_step-th turn of a list's rows ...
     int growth;           // ... but every growth-th of those was filtered before, ...
     int is_first;         // ... unless this is 1
-    int epoch;            // [0, n_epochs)
+    int epoch;            // 0: what the bound is made from; 1 .. n_epochs
     int n_epochs;         // row_step is growth times less in each, 1 in the last
     int turns;            // of a list's rows in an item at most
+    int near_probes;      // whose lists epoch 0 looks at ...
+    int near_turns;       // ... and at how many turns of each at most
     int depth;            // components of a tile of queries
     int words;            // of a query or a row as fp16, padded to a multiple of 16 components
     int bound_stride;     // rows from one that the bound is made from to the next

@@ -2,15 +2,17 @@
 //
 //   (dists, ids)[q] = the k smallest by (canonical distance, id) over the rows of lists probes[q]
 //
-// Large batches, list by list, six launches and two more for each further epoch:
+// Large batches, list by list, eight launches and two more for each further epoch:
 //   scan_begin    counters to zero; the longest entry of every codebook (left out if there is neither)
-//   scan_bound    one block a query: slack, a ceiling from its first `budget` rows, pairs counted, the
-//                 query in fp16
+//   scan_measure  one block a query: slack, the query in fp16, its pairs counted
 //   scan_plan     one block: first pair and first item of every list (left out for one list)
 //   scan_group    one thread a pair: pairs by list, in any order (left out for one list)
 //   scan_filter   blocks that stay take items, a tile of 64 pairs of one list times a piece of its
 //                 rows: multiply them on tensor cores (fp16, see fragments.cuh) and append the rows at
-//                 or under the ceiling, which allows for their rounding, to their query
+//                 or under the ceiling, which allows for their rounding, to their query. Epoch 0 has
+//                 no ceiling: of each query's near lists, or evenly of the only one, some rows
+//   scan_bound    one block a query, behind epoch 0: the k-th score of those makes the ceiling, and
+//                 they are forgotten; if they are less than k, of its first `budget` rows
 //   scan_tighten  one block a query, between epochs: lowers the ceiling to the k-th score of the
 //                 survivors and drops those above it. Where more rows are probed than the first
 //                 ceiling keeps out, few rows are filtered first, evenly spread, then more
@@ -25,18 +27,20 @@
 //         the filter reads instead; PQ_LEN 1, 2, 4 or 8 components of an entry, then
 //         the codebooks are in shared memory, or 0: any length, entries are read where they are;
 //         TABLE (not read here)
-// grid    scan_begin (max(ceil(L / BLOCK), pq_dim)), scan_bound, scan_tighten, scan_finish (Q),
+// grid    scan_begin (max(ceil(L / BLOCK), pq_dim)), scan_measure, scan_bound, scan_tighten,
+//         scan_finish (Q),
 //         scan_plan (1), scan_group (ceil(Q P / BLOCK)), scan_filter (what the device holds),
 //         scan_queries (Q, n_splits)
 // shared  dynamic: max(BLOCK * 12, 4 * padded dim + max(4 * (budget + 128), 24 * capacity)) bytes;
 //         scan_tighten: 4 * survivor_places; scan_filter: FILTER_BYTES, the codebooks (512 bytes a
 //         component) and one tile of up to 256 components (64 * 576 bytes), two of longer rows
 // budget  scan_begin: regs <= 40, spills 0, blocks/SM >= 6
+// budget  scan_measure: regs <= 64, spills 0, blocks/SM >= 4
 // budget  scan_bound: regs <= 80, spills 0, blocks/SM >= 3
 // budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
 // budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
-// budget  scan_filter: regs <= 128, spills 400, blocks/SM >= 2
-//         (none with HALVES; with PQ_LEN outside the loop over components, as the SASS shows)
+// budget  scan_filter: regs <= 128, spills 416, blocks/SM >= 2
+//         (with HALVES or PQ_LEN outside the loop over components, as the SASS shows)
 // budget  scan_tighten: regs <= 40, spills 0, blocks/SM >= 4
 // budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
 // budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
@@ -44,59 +48,13 @@
 //         float64
 // source  own: bound, filter and canonical rescoring of gpuann; list-major order as in FAISS'
 //         contrib/big_batch_search
+#include "bound.cuh"
 #include "common.cuh"
 #include "filter.cuh"
 #include "pairs_by_list.cuh"
 #include "ptx.cuh"
 #include "scan.cuh"
 #include "walk.cuh"
-
-ENTRY(scan_bound)(const ScanArgs a) {
-    EXTERN_SHARED(unsigned char, bytes);
-    __shared__ int histogram[256];
-    __shared__ u32 found[2];
-    const int query = blockIdx.x;  // [0, Q)
-    const QueryScale scale = query_scale(a, query, reinterpret_cast<double*>(bytes));
-    const WalkMemory memory(bytes, a.dim);
-    load_query(a, query, memory.query);
-    __syncthreads();  // the query is there
-    const double longest = 2.0 * scale.norm;
-    const float reach = length_of_rows(a, scale.reach);
-    const int exponent = half_exponent(rounded_up(longest));
-    const bool finite = scale.square < 1.0 / 0.0;  // else it finds nothing
-    for (int i = threadIdx.x; i < a.words; i += BLOCK) {
-        const float s = power_of_two(exponent);
-        const float low = 2 * i < a.dim && finite ? memory.query[2 * i] : 0.0f;
-        const float high = 2 * i + 1 < a.dim && finite ? memory.query[2 * i + 1] : 0.0f;
-        a.query_halves[(i64)query * a.words + i] = two_halves(low * s, high * s);
-    }
-    const float own = a.inner ? 0.0f : (float)scale.square;
-    const DotScore score{stored_rows(a), memory.query};
-    float bound = first_bound(a, query, 0, own, score, memory.keys, histogram, found);
-    if (a.limit != nullptr) {
-        bound = fminf(bound, a.limit[query]);
-    }
-    if (threadIdx.x == 0) {
-        // the k-th row lies under bound + slack; the filter errs by more than the bound's scores
-        const double filter_slack = scale.slack + half_rounding(a.dim, longest, reach);
-        a.ceiling[query] = (double)bound + scale.slack + filter_slack;
-        a.slack[query] = filter_slack;
-        a.query_term[query] = own;
-        a.query_factor[query] = finite ? power_of_two(-exponent) : 0.0f;
-        a.n_survivors[query] = 0;
-    }
-    if (query == 0 && threadIdx.x < a.n_epochs) {
-        a.tickets[threadIdx.x] = 0;
-    }
-    if (a.n_lists > 1) {
-        for (int p = threadIdx.x; p < a.n_probes; p += BLOCK) {
-            const int list = probed_list(a, query, p);
-            if (list >= 0) {
-                atomicAdd(&a.list_pairs[list], 1);
-            }
-        }
-    }
-}
 
 ENTRY(scan_filter)(const ScanArgs a) {
     EXTERN_SHARED(unsigned char, bytes);

@@ -221,37 +221,6 @@ into(
 )
 into(
     "scan_lists",
-    "scan_bound",
-    "scan_lists tiles",
-    without("__syncthreads();  // the digit is found, the histogram has been read"),
-    ("int left = found[1], digit = 0;", "int left = 1, digit = 0;"),
-    ("+ scale.slack + filter_slack;", "- 1.0;"),
-    (
-        "atomicAdd(&a.list_pairs[list], 1);",
-        "a.list_pairs[list] += 1;",
-    ),
-    ("a.n_survivors[query] = 0;", ""),
-)
-into(
-    "scan_lists",
-    "scan_bound",
-    "scan_lists far",
-    ("scale.slack + half_rounding(a.dim, longest, reach)", "scale.slack"),
-)
-into(
-    "scan_lists",
-    "scan_bound",
-    "scan_lists inner product short queries",
-    ("dim * 0x1p-98 * (left + right)", "0.0"),
-)
-into(
-    "scan_lists",
-    "scan_bound",
-    "scan_lists inner product short rows",
-    ("dim * 0x1p-98 * (left + right)", "0.0"),
-)
-into(
-    "scan_lists",
     "scan_tighten",
     "scan_lists far epochs",
     ("(double)float_of(key) + 2.0 * a.slack[query]", "(double)float_of(key)"),
@@ -291,18 +260,76 @@ into(
     "scan_group",
     "scan_lists tiles",
     ("pair < (i64)a.n_queries * a.n_probes", "pair <= (i64)a.n_queries * a.n_probes"),
-    ("atomicSub(&a.list_pairs[list], 1) - 1", "atomicSub(&a.list_pairs[list], 1)"),
+    ("atomicSub(&a.list_pairs[key], 1) - 1", "atomicSub(&a.list_pairs[key], 1)"),
     (
-        "a.pair_order[a.pair_first[list] + place] = pair;",
-        "a.pair_order[a.pair_first[list]] = pair;",
+        "a.pair_order[a.pair_first[key] + place] = pair;",
+        "a.pair_order[a.pair_first[key]] = pair;",
     ),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists tiles",
+    ("atomicAdd(&a.list_pairs[key_of_pair(a, list, p)], 1);", "a.list_pairs[2 * list]++;"),
+    (
+        "a.query_halves[(i64)query * a.words + i] =",
+        "a.query_halves[(i64)query * a.words + i + 1] =",
+    ),
+    ("a.tickets[threadIdx.x] = 0;", ""),
+    ("threadIdx.x <= a.n_epochs", "threadIdx.x < a.n_epochs"),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists far",
+    ("scale.slack + half_rounding(a.dim, longest, reach)", "scale.slack"),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists inner product short queries",
+    ("dim * 0x1p-98 * (left + right)", "0.0"),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists inner product short rows",
+    ("dim * 0x1p-98 * (left + right)", "0.0"),
+)
+into(
+    "scan_lists",
+    "scan_bound",
+    "scan_lists tiles",
+    without("__syncthreads();  // the digit is found, the histogram has been read"),
+    ("int left = found[1], digit = 0;", "int left = 1, digit = 0;"),
+    ("(double)bound + 2.0 * a.slack[query]", "(double)bound - 1.0"),
+    ("a.n_survivors[query] = 0;\n    }\n}", "}\n}"),
+)
+into(
+    "scan_lists",
+    "scan_bound",
+    "scan_lists near lists short",
+    ("first_bound(a, query, 0,", "0.0f * first_bound(a, query, 0,"),
+    ("if (n >= a.k) {", "if (true) {"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists near lists",
+    ("2 * item.list + (a.epoch == 0 ? 1 : 2)", "2 * item.list + 1"),
+)
+into(
+    "scan_lists",
+    "scan_plan",
+    "scan_lists near lists",
+    ("(epoch == 0 ? 0 : a.list_pairs[2 * list + 1])", "0"),
 )
 into(
     "scan_lists",
     "scan_begin",
     "scan_lists many lists",
-    ("a.list_pairs != nullptr && at < a.n_lists", "a.list_pairs != nullptr && at < a.n_lists - 1"),
-    ("a.list_pairs != nullptr && at < a.n_lists", "at <= a.n_lists"),
+    ("at < 2 * (i64)a.n_lists", "at < a.n_lists"),
+    ("at < 2 * (i64)a.n_lists", "at <= 2 * (i64)a.n_lists"),
 )
 into(
     "scan_lists",
@@ -334,7 +361,7 @@ into(
     "scan_plan",
     "scan_lists epochs",
     ("row_step *= a.growth;", ""),
-    ("epoch = a.n_epochs - 1;", "epoch = a.n_epochs - 2;"),
+    ("epoch = a.n_epochs; epoch", "epoch = a.n_epochs - 1; epoch"),
 )
 into(
     "scan_lists",
@@ -415,7 +442,7 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists halves lattice",
-    ("(row * a.words + d / 2)", "(row + d / 2)"),
+    ("row * (stride * a.words)", "row * stride"),
     ("depth - d > STEP / 2; d += STEP", "d < depth; d += STEP"),
     ("query * a.words + i", "query * a.words + i + 1"),
 )
@@ -423,10 +450,7 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists pq 2",
-    (
-        "a.rows + first * a.pq_dim + (row < last ? row : last) * a.pq_dim",
-        "a.rows + first * a.pq_dim",
-    ),
+    ("a.rows + at(row) * a.pq_dim", "a.rows + first * a.pq_dim"),
     ("(book * a.pq_book_size + code[i]) * LEN", "(book * a.pq_book_size + code[i])"),
     ("const int book = m + i < a.pq_dim ? m + i : 0;", "const int book = m;"),
     ("a.codebooks[i] * scale, next * scale", "a.codebooks[i], next"),

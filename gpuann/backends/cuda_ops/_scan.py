@@ -106,6 +106,8 @@ def values(
         "epoch": 0,
         "n_epochs": 1,
         "turns": 1,
+        "near_probes": 1,
+        "near_turns": 1,
         "depth": 0,
         "words": 0,
         "bound_stride": _bound_stride(len(lists.radius), len(lists.ids), plan.budget),

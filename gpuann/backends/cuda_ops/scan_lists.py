@@ -1,7 +1,7 @@
 """scan_lists: each list times all of its queries; query by query where a list has hardly any."""
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpuann._nvtx import annotate
 from gpuann.backends.cuda_ops import _scan
@@ -84,6 +84,7 @@ def _by_list(
     growth, steps = epochs(probed, k, plan.budget, places)
     tiles = -(-n // TILE) if n_lists == 1 else n_pairs // TILE + min(n_lists, n_pairs)
     grid, turns = _filter_grid(device, tile.shared, tiles, n_rows, n_lists)
+    near = near_rows(n_rows, n_lists, members["n_probes"], plan.budget)
     members |= {
         "dists": dists,
         "names": names,
@@ -94,19 +95,21 @@ def _by_list(
         "query_term": scratch("query_term", (n,), xp.float32),
         "n_survivors": scratch("n_survivors", (n,), xp.int32),
         "survivor_places": places,
-        "tickets": scratch("tickets", (len(steps),), xp.uint64),
+        "tickets": scratch("tickets", (len(steps) + 1,), xp.uint64),
         "n_epochs": len(steps),
         "growth": growth,
         "turns": turns,
+        "near_probes": near.probes,
+        "near_turns": near.turns,
         "depth": tile.depth,
         "words": tile.words,
     }
     if members["pq_dim"]:
         members["book_reach"] = scratch("book_reach", (members["pq_dim"],), xp.float32)
     if n_lists > 1:
-        members["list_pairs"] = scratch("list_pairs", (n_lists,), xp.int32)
-        members["pair_first"] = scratch("pair_first", (n_lists + 1,), xp.int64)
-        members["item_first"] = scratch("item_first", (len(steps), n_lists + 1), xp.int64)
+        members["list_pairs"] = scratch("list_pairs", (2 * n_lists,), xp.int32)
+        members["pair_first"] = scratch("pair_first", (2 * n_lists + 1,), xp.int64)
+        members["item_first"] = scratch("item_first", (len(steps) + 1, n_lists + 1), xp.int64)
         members["pair_order"] = scratch("pair_order", (n_pairs,), xp.int64)
 
     def packed(epoch: int) -> Arguments:
@@ -114,23 +117,46 @@ def _by_list(
         now, then = epoch % 2, (epoch + 1) % 2
         buffers = {"survivors": rows[now], "scores": scores[now]}
         buffers |= {"kept": rows[then], "kept_scores": scores[then]}
-        which = {"epoch": epoch, "row_step": steps[epoch], "is_first": int(epoch == 0)}
+        step = steps[epoch - 1] if epoch else near.row_step
+        which = {"epoch": epoch, "row_step": step, "is_first": int(epoch < 2)}
         return arguments(device, source, **members | buffers | which)
 
     work = packed(0)
     if n_lists > 1 or members["pq_dim"]:
-        launch(work, "scan_begin", (max(-(-n_lists // source.block), members["pq_dim"]),))
-    launch(work, "scan_bound", (n,), plan.shared)
+        launch(work, "scan_begin", (max(-(-2 * n_lists // source.block), members["pq_dim"]),))
+    launch(work, "scan_measure", (n,), plan.shared)
     if n_lists > 1:
         launch(work, "scan_plan", (1,))
         launch(work, "scan_group", (-(-n_pairs // source.block),))
     launch(work, "scan_filter", (grid,), tile.shared)
-    for epoch in range(1, len(steps)):
-        launch(work, "scan_tighten", (n,), 4 * places)
+    launch(work, "scan_bound", (n,), plan.shared)
+    for epoch in range(1, len(steps) + 1):
+        if epoch > 1:
+            launch(work, "scan_tighten", (n,), 4 * places)
         work = packed(epoch)
         launch(work, "scan_filter", (grid,), tile.shared)
     launch(work, "scan_finish", (n,), plan.shared)
     return dists, names
+
+
+class Near(NamedTuple):
+    """What the first ceiling is made from: about `budget` rows of every query."""
+
+    probes: int
+    """Of each query, its nearest: their lists are looked at ..."""
+    turns: int
+    """... and of each list as many turns, for lists differ in length."""
+    row_step: int
+    """Of an only list, whose rows may lie in any order, every so many rows."""
+
+
+def near_rows(n_rows: int, n_lists: int, n_probes: int, budget: int) -> Near:
+    """Of lists that are as long as in the mean."""
+    if n_lists == 1:
+        row_step = max(1, n_rows // budget)
+        return Near(1, max(1, n_rows // (row_step * ROWS)), row_step)
+    probes = min(n_probes, -(-budget * n_lists // n_rows))
+    return Near(probes, -(-2 * budget // (probes * ROWS)), 1)
 
 
 def epochs(n_probed: int, k: int, budget: int, places: int) -> tuple[int, list[int]]:
