@@ -21,6 +21,7 @@ ENTRY(scan_measure)(const ScanArgs a) {
         const float high = 2 * i + 1 < a.dim && finite ? memory.query[2 * i + 1] : 0.0f;
         a.query_halves[(i64)query * a.words + i] = two_halves(low * s, high * s);
     }
+    __syncthreads();  // everyone has read the count
     if (threadIdx.x == 0) {
         a.slack[query] = scale.slack + half_rounding(a.dim, longest, reach);
         a.ceiling[query] = 1.0 / 0.0;
