@@ -21,7 +21,6 @@ ENTRY(scan_measure)(const ScanArgs a) {
         const float high = 2 * i + 1 < a.dim && finite ? memory.query[2 * i + 1] : 0.0f;
         a.query_halves[(i64)query * a.words + i] = two_halves(low * s, high * s);
     }
-    __syncthreads();  // everyone has read the count
     if (threadIdx.x == 0) {
         a.slack[query] = scale.slack + half_rounding(a.dim, longest, reach);
         a.ceiling[query] = 1.0 / 0.0;
@@ -67,8 +66,9 @@ ENTRY(scan_bound)(const ScanArgs a) {
     if (a.limit != nullptr) {
         bound = fminf(bound, a.limit[query]);
     }
-    if (threadIdx.x ==
-        0) {  // the k-th row lies under bound + slack, and the filter errs by as much
+    __syncthreads();  // everyone has read the count
+    if (threadIdx.x == 0) {
+        // the k-th row lies under bound + slack, and the filter errs by as much once more
         a.ceiling[query] = (double)bound + 2.0 * a.slack[query];
         a.n_survivors[query] = 0;
     }
