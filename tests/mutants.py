@@ -310,7 +310,6 @@ into(
     "scan_bound",
     "scan_lists near lists short",
     ("first_bound(a, query, 0,", "0.0f * first_bound(a, query, 0,"),
-    ("if (n >= a.k) {", "if (true) {"),
 )
 into(
     "scan_lists",
