@@ -50,9 +50,11 @@ def refine(
 
     Notes
     -----
-    Cost   n_queries * n_candidates * dim. Only the candidates' rows are read, in ascending order,
-           128 MiB of them at a time or those of one query. A data set on the device is used where
-           it is; under cosine every row's length is computed then.
+    Cost   n_queries * n_candidates * dim. Only the candidates' rows are read. A data set on the
+           device is used where it is; under cosine every row's length is computed then. So is one
+           in page-locked host memory, which the device reads by itself (not under cosine). Of
+           other host memory and of memory-maps the host gathers the rows, in ascending order,
+           128 MiB at a time or those of one query, while the device works on those before.
     """
     where = "refine"
     how = metrics.check(where, metric)
@@ -63,6 +65,9 @@ def refine(
             rows = backend.put(dataset)
         else:
             rows = arrays.as_host(where, "dataset", dataset)
+            if how != "cosine":  # which needs the length of every row
+                mapped = backend.mapped(rows)
+                rows = rows if mapped is None else mapped
         validate.matrix(where, "dataset", rows)
         x = query_rows(where, backend, queries, rows.shape[1])
         wanted = _candidates(where, backend, candidates, len(x), rows)

@@ -54,6 +54,7 @@ class EmulatedDevice:
         self.made = 0  # arrays made by the array module
         self.streams = 0  # how many were asked for
         self.pinned_bytes = 0  # in all
+        self.page_locked = []  # host arrays that the device reads by itself
         self.watched = False  # whether array work outside `active` is a mistake
         self._depth = 0
         self.fault = None  # raised by the next synchronize
@@ -117,6 +118,14 @@ class EmulatedDevice:
     def pinned(self, n_bytes):
         self.pinned_bytes += n_bytes
         return np.empty(n_bytes, np.uint8)
+
+    def mapped(self, host):
+        """Arrays that a test calls page-locked; nothing is copied."""
+        if not any(host is locked for locked in self.page_locked):
+            return None
+        memory = self.empty(host.shape, host.dtype).memory  # where kernels may read
+        memory.host[...] = host
+        return DeviceArray(memory.host, memory, self)
 
     def upload(self, host):
         self.must_be_active()

@@ -150,6 +150,18 @@ def test_refine_from_host_and_on_the_device(device, rng, metric):
     assert_same_knn(emulated.to_host(mixed), want)
 
 
+@pytest.mark.parametrize("metric", ["sqeuclidean", "inner_product", "cosine"])
+def test_refine_reads_page_locked_rows_where_they_are(device, rng, metric):
+    candidates = rng.integers(-1, len(ROWS), (len(QUERIES), 20))
+    want = gpuann.refine(ROWS, QUERIES, candidates, 5, metric, device="cpu")
+    device.page_locked.append(ROWS)
+    refined = gpuann.refine(ROWS, QUERIES, candidates, 5, metric, device="cuda")
+    assert_same_knn(refined, want)
+    read = [launch for launch in device.launches if launch.entry == "refine"]
+    assert read
+    assert device.waits <= 2 + (metric == "cosine"), "only the result is waited for"
+
+
 def test_a_data_set_on_the_device_stays_there(device, rng):
     """Host queries and candidates go to it; it does not come to them."""
     candidates = rng.integers(-1, len(ROWS), (len(QUERIES), 30))

@@ -28,6 +28,8 @@ class FakeCupy:
 
     def __init__(self, capability="90", optin=232_448):
         self.said = []
+        self.locked = (0, 0)  # addresses of page-locked memory
+        self.ndarray = lambda *about: about
         attributes = {"MultiProcessorCount": 132, "MaxSharedMemoryPerBlockOptin": optin}
         fake = self
 
@@ -71,6 +73,14 @@ class FakeCupy:
                 funcSetAttribute=lambda *a: fake.said.append(("attribute", *a)),
             ),
             get_current_stream=Stream,
+            runtime=types.SimpleNamespace(
+                memoryTypeHost=1,
+                pointerGetAttributes=lambda p: types.SimpleNamespace(
+                    type=int(fake.locked[0] <= p < fake.locked[1]), devicePointer=p + (1 << 40)
+                ),
+            ),
+            UnownedMemory=lambda *about: about,
+            MemoryPointer=lambda memory, offset: (memory, offset),
             alloc_pinned_memory=lambda n: fake.said.append(("pinned", n)) or bytearray(n + 100),
         )
 
@@ -199,6 +209,22 @@ def test_uploads_go_from_pinned_memory_on_the_current_stream(cupy):
 
 
 @needs_nvrtc
+def test_page_locked_memory_is_read_where_it_is(cupy):
+    on, host = device.CupyDevice(1, cupy), np.zeros((3, 4), np.float32)
+    first, end = host.ctypes.data, host.ctypes.data + host.nbytes
+    assert on.mapped(host) is None, "pageable"
+    cupy.locked = first, end
+    shape, dtype, (memory, offset) = on.mapped(host)
+    assert (shape, dtype, offset) == ((3, 4), np.float32, 0)
+    assert memory == (first + (1 << 40), 48, host, 1), "the owner lives as long as the array"
+    assert on.mapped(host.T) is None, "not contiguous"
+    assert on.mapped(host[:0]) is None
+    for locked in ((first, end - 1), (first + 1, end)):
+        cupy.locked = locked
+        assert on.mapped(host) is None, "only a part of it"
+
+
+@needs_nvrtc
 def test_an_old_device_is_refused(cupy):
     with pytest.raises(BackendError, match=r"compute capability must be 8.0 or newer, got 7.5"):
         device.CupyDevice(0, FakeCupy("75"))
@@ -210,7 +236,9 @@ def test_the_installed_cupy_has_what_is_used():
     assert not missing, "the emulated array module has names that CuPy has not"
     assert hasattr(cupy.maximum, "at")
     paths = ["cuda.Device", "cuda.function.Module", "cuda.get_current_stream", "ndarray.set"]
-    for path in [*paths, "cuda.alloc_pinned_memory"]:
+    paths += ["cuda.alloc_pinned_memory", "cuda.runtime.pointerGetAttributes", "ndarray"]
+    paths += ["cuda.runtime.memoryTypeHost", "cuda.UnownedMemory", "cuda.MemoryPointer"]
+    for path in paths:
         found = cupy
         for part in path.split("."):
             found = getattr(found, part)

@@ -80,6 +80,10 @@ class Backend:
         """
         return host if self.cuda is None else self.cuda.upload(host)
 
+    def mapped(self, host: npt.NDArray[Any]) -> Array | None:
+        """A page-locked host array as the device reads it where it is, else None."""
+        return None if self.cuda is None else cast("Array | None", self.cuda.mapped(host))
+
     def prepared(self, payload: P, lists: Lists) -> P:
         """A payload of an index that will be searched: on CUDA rows stored whole come as float16
         too, which costs half the memory of float32 and is part of the index.

@@ -85,6 +85,18 @@ class CupyDevice:
             memory = self.xp.cuda.alloc_pinned_memory(n_bytes)
         return np.frombuffer(memory, np.uint8, n_bytes)
 
+    def mapped(self, host: Any) -> Any:
+        """See `launch.Device`."""
+        cuda, first = self.xp.cuda, host.ctypes.data
+        if not host.nbytes or not host.flags.c_contiguous:
+            return None
+        with self._device:
+            ends = [cuda.runtime.pointerGetAttributes(p) for p in (first, first + host.nbytes - 1)]
+            if any(end.type != cuda.runtime.memoryTypeHost for end in ends):
+                return None
+            memory = cuda.UnownedMemory(ends[0].devicePointer, host.nbytes, host, self.number)
+            return self.xp.ndarray(host.shape, host.dtype, cuda.MemoryPointer(memory, 0))
+
     def upload(self, host: Any) -> Any:
         """See `launch.Device`."""
         with self._device:

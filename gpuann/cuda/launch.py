@@ -72,6 +72,12 @@ class Device(Protocol):
         """Host memory (n_bytes,) uint8 that the device can copy from by itself."""
         ...
 
+    def mapped(self, host: Any) -> Any:
+        """A host array as the device sees it by itself, not copied; None unless all of it is
+        page-locked.
+        """
+        ...
+
     def upload(self, host: Any) -> Any:
         """A host array on the device, copied on the current stream: pinned memory may not be
         changed before the stream has been waited for.
