@@ -95,10 +95,11 @@ def measure() -> list[Row]:
     """Compile everything, on two threads."""
     jobs = [(variant, arch) for variant in variants.table() for arch in ARCHS]
     with ThreadPoolExecutor(2) as pool:
-        return [row for rows in pool.map(lambda job: _rows(*job), jobs) for row in rows]
+        return [row for rows in pool.map(lambda job: rows_of(*job), jobs) for row in rows]
 
 
-def _rows(variant: Source, arch: str) -> list[Row]:
+def rows_of(variant: Source, arch: str) -> list[Row]:
+    """Every entry of a variant on one architecture."""
     took = compile.report(variant.text, f"sm_{arch}")
     rows = []
     for entry in variant.entries:
