@@ -1,6 +1,6 @@
 """What the loops of a kernel are made of: its SASS, taken apart by NVIDIA's nvdisasm.
 
-nvdisasm is in the wheel nvidia-cuda-nvdisasm (the bench extra) or on the PATH; no GPU is needed.
+nvdisasm is in the wheel nvidia-cuda-nvdisasm (the test extra) or on the PATH; no GPU is needed.
 """
 
 import re
@@ -44,7 +44,7 @@ def product_loop(variant: Source, entry: str, arch: str) -> Loop | None:
     """
     tool = nvdisasm()
     if tool is None:
-        raise FileNotFoundError("bench.sass: nvdisasm must be installed: pip install '.[bench]'")
+        raise FileNotFoundError("bench.sass: nvdisasm must be installed: pip install '.[test]'")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(compile.build(variant.text, f"sm_{arch}", "CUBIN")[0])
         file.flush()

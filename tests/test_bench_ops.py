@@ -37,7 +37,7 @@ def test_the_innermost_loop_with_products():
 
 
 @needs_nvrtc
-@pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install '.[bench]'")
+@pytest.mark.skipif(sass.nvdisasm() is None, reason="no nvdisasm: pip install '.[test]'")
 @pytest.mark.parametrize("arch", ["80", "90"])
 def test_loops_over_components_do_not_spill(arch):
     """What the budgets of scan_filter and assign say of the variants that are in use."""
