@@ -69,7 +69,7 @@ def cases(scale: int = 1) -> list[Case]:
     from gpuann.cuda import variants
 
     def flat() -> Any:
-        return variants.scan_lists("float32", pq=False, halves=True)
+        return variants.scan_lists("float32", pq=False, rows_as=variants.RowsAs.HALVES)
 
     def by_lists(dim: int, pq_dim: int, n_queries: int, k: int = 10) -> Case:
         n_queries = max(4, n_queries // scale)

@@ -64,7 +64,7 @@ class IvfIndex:
     def nbytes(self) -> int:
         """Bytes of all arrays of the index."""
         coarse = self.core.coarse
-        arrays_held = [*self.core.payload, *self.core.lists, coarse.centers, *coarse.lists]
+        arrays_held = [*self.core.payload, *self.core.lists, *coarse.payload, *coarse.lists]
         unique = {id(a): a.nbytes for a in arrays_held if a is not None}
         return int(sum(unique.values()))
 

@@ -104,9 +104,10 @@ def fill(
     ids: arrays.HostArray | None,
     *,
     progress: bool,
+    searched: bool = True,
 ) -> Core:
     """Store every row in the list of its nearest centre; ids (n_rows,) int64 are their names, None
-    for row numbers.
+    for row numbers. searched False: the core is only taken apart again.
 
     Reads the data twice, so memory is the index, 20 bytes a row, and one chunk in flight.
     """
@@ -130,7 +131,8 @@ def fill(
         xp.maximum.at(radius, labels[part], reach)
     names = layout.ids if ids is None else backend.put(ids)[layout.ids]
     stored = Lists(layout.offsets, names, norms, radius)
-    payload = backend.prepared(payload, stored)
+    if searched:
+        payload = backend.prepared(payload, stored)
     backend.synchronize()  # last: the index may be searched on another stream
     return Core(backend, how, rows.dim, coarse, payload, stored)
 

@@ -54,7 +54,8 @@ def build(
     Notes
     -----
     Cost   2 * n_rows * n_lists * dim flop to assign; kmeans_n_iters times that for the sample.
-    Memory the index (rows, 12 bytes a row, centres), the sample as float32, one chunk in flight.
+    Memory the index (rows, 12 bytes a row, centres; on CUDA 2 bytes a component more of float32
+           and float16 rows), the sample as float32, one chunk in flight.
     Order  same seed, same data: same bytes. inner_product trains its centres in L2.
     """
     where = "ivf_flat.build"

@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 _TILES = 64 << 20  # of the threads' tiles, whatever the batch
-_PER_PROBE = 96  # pairs: their list, order, place and term, and their copies while sorting
+# pairs: their list, order, place and term, their copies while sorting, and what the coarse step,
+# whose results they are, holds for each
+_PER_PROBE = 128
 _PER_COMPONENT = 16  # the query in float32, moved and scaled, and a spare
 
 

@@ -52,9 +52,11 @@ def refine(
     -----
     Cost   n_queries * n_candidates * dim. Only the candidates' rows are read. A data set on the
            device is used where it is; under cosine every row's length is computed then. So is one
-           in page-locked host memory, which the device reads by itself (not under cosine). Of
+           in page-locked host memory, which the device reads by itself (not under cosine); as
+           with one on the device its values are not looked at: a row with a NaN is never found. Of
            other host memory and of memory-maps the host gathers the rows, in ascending order,
-           128 MiB at a time or those of one query, while the device works on those before.
+           128 MiB at a time or those of one query, while the device works on those before. With
+           host memory of either kind the call waits for the device.
     """
     where = "refine"
     how = metrics.check(where, metric)
@@ -77,6 +79,8 @@ def refine(
         arrays.check_output(where, "indices", indices, shape, np.int64, on_device=there)
         if backend.holds(rows):
             dists, ids = _on_device(backend, rows, backend.put(x), wanted, k, how)
+            if not backend.holds(dataset):
+                backend.synchronize()  # the caller may change its own memory again
         else:
             dists, ids = _from_host(where, backend, rows, x, wanted, k, how)
         dists = metrics.reported(how, dists)

@@ -101,8 +101,11 @@ def build_part(
     ids: HostArray | None = None,
     *,
     progress: bool,
+    searched: bool = True,
 ) -> ivf.Core:
-    """Store rows with given models; ids (n_rows,) int64 are their names, None for row numbers."""
+    """Store rows with given models; ids (n_rows,) int64 are their names, None for row numbers.
+    searched: as in `ivf.fill`.
+    """
     with backend.active():
         centers = backend.put(models.centers)
         shift = None if models.shift is None else backend.put(models.shift)
@@ -111,7 +114,11 @@ def build_part(
         if models.codebooks is not None:
             books = backend.put(models.codebooks)
             codec = pq.PqCodec(models.metric, shift, centers, books)
-        return ivf.fill(backend, rows, models.metric, coarse, codec, ids, progress=progress)
+        return ivf.fill(
+            *(backend, rows, models.metric, coarse, codec, ids),
+            progress=progress,
+            searched=searched,
+        )
 
 
 def given_centers(

@@ -12,7 +12,21 @@ ENTRY(scan_measure)(const ScanArgs a) {
     load_query(a, query, memory.query);
     __syncthreads();  // the query is there
     const double longest = 2.0 * scale.norm;
-    const float reach = length_of_rows(a, scale.reach);
+    float shift_term = 0.0f;  // q'.shift
+    double reach = length_of_rows(a, scale.reach);
+    if (ROWS_AS == 2 && a.shift != nullptr) {  // bytes are multiplied where they are
+        double product = 0.0, square = 0.0;
+        for (int d = lane(); d < a.dim; d += WARP) {
+            product += (double)memory.query[d] * a.shift[d];
+            square += (double)a.shift[d] * a.shift[d];
+        }
+        for (int lanes = WARP / 2; lanes > 0; lanes /= 2) {
+            product += __shfl_xor_sync(ALL_LANES, product, lanes);
+            square += __shfl_xor_sync(ALL_LANES, square, lanes);
+        }
+        reach += sqrt(square) * (1.0 + 1e-9);
+        shift_term = (float)product;
+    }
     const int exponent = half_exponent(rounded_up(longest));
     const bool finite = scale.square < 1.0 / 0.0;  // else it finds nothing
     for (int i = threadIdx.x; i < a.words; i += BLOCK) {
@@ -25,6 +39,9 @@ ENTRY(scan_measure)(const ScanArgs a) {
         a.slack[query] = scale.slack + half_rounding(a.dim, longest, reach);
         a.ceiling[query] = 1.0 / 0.0;
         a.query_term[query] = a.inner ? 0.0f : (float)scale.square;
+        if (ROWS_AS == 2) {
+            a.query_shift[query] = shift_term;
+        }
         a.query_factor[query] = finite ? power_of_two(-exponent) : 0.0f;
         a.n_survivors[query] = 0;
     }

@@ -31,7 +31,7 @@ __device__ __forceinline__ void stage(const ScanArgs& a, FilterMemory& memory, i
     }
     const int staged = atomicAdd(&memory.n_staged[pair], 1);
     if (staged < STAGED) {
-        memory.row[pair][staged] = (int)(row - a.offsets[memory.item.list]);
+        memory.row[pair][staged] = (u32)(row - a.offsets[memory.item.list]);
         memory.score[pair][staged] = memory.term[pair] + score;
         return;
     }

@@ -23,7 +23,7 @@ struct alignas(16) FilterMemory {
     float highest[TILE];        // N - q.r that a row may have, so the term is taken off
     float factor[TILE];         // of the products, which are of scaled queries and rows
     int n_staged[TILE];         // survivors of the item
-    int row[TILE][STAGED];      // from the list's first
+    u32 row[TILE][STAGED];      // from the list's first
     float score[TILE][STAGED];  // A + N - q.r
 };
 static_assert(sizeof(FilterMemory) == FILTER_BYTES, "the launcher asks for as much");
@@ -86,6 +86,9 @@ __device__ __forceinline__ void load_pair(const ScanArgs& a, const Item& item, f
     if (item.pair + at < item.end_pair && a.query_factor[q] != 0.0f) {
         memory.query[at] = q;
         memory.term[at] = a.terms == nullptr ? a.query_term[q] : a.terms[pair];
+        if (ROWS_AS == 2) {
+            memory.term[at] += a.query_shift[q];  // q'.v - q'.shift is q'.r
+        }
         memory.highest[at] = rounded_up(a.ceiling[q] - memory.term[at]);
         memory.factor[at] = a.query_factor[q] * row_factor;
     }

@@ -20,7 +20,8 @@ __device__ __forceinline__ float length_of_rows(const ScanArgs& a, float radius)
 }
 
 // Rows of one list as the filter multiplies them; those behind `last` are the last once more. They
-// are read as fp16 (HALVES), decoded from codes by codebooks in shared memory (PQ_LEN), or converted.
+// are read as fp16 (ROWS_AS 1), taken from bytes (2), decoded from codes by codebooks in shared memory
+// (PQ_LEN), or converted.
 struct ListRows {
     const ScanArgs& a;
     const u32* books;  // codebooks in shared memory, or null
@@ -41,12 +42,45 @@ struct ListRows {
         return first + (row < last ? row : last) * stride;
     }
 
-#if HALVES
+#if ROWS_AS == 1
     template <int N>
     __device__ void load(int row, int d, Words<N>& out) const {
         // 31 strides of an index that fits a device are less than 2^31 words
         const u32* first_row = a.halves + first * a.words;
         out = *reinterpret_cast<const Words<N>*>(first_row + (row * (stride * a.words) + d / 2));
+    }
+#elif ROWS_AS == 2
+    // Every byte is a half of its own. The shift is in the pair's term, see query_shift.
+    template <int N>
+    __device__ void load(int row, int d, Words<N>& out) const {
+        const ROW* bytes = a.rows + at(row) * a.dim + d;
+        Words<N / 2> four;  // bytes in each
+        if (d + 2 * N <= a.dim && (reinterpret_cast<u64>(bytes) & (2 * N - 1)) == 0) {
+            four = *reinterpret_cast<const Words<N / 2>*>(bytes);
+        } else {
+#pragma unroll
+            for (int i = 0; i < N / 2; i++) {
+                four.x[i] = 0;
+                for (int j = 0; j < 4; j++) {
+                    const bool inside = d + 4 * i + j < a.dim;
+                    four.x[i] |= inside ? (u32)(u8)bytes[4 * i + j] << 8 * j : 0u;
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < N / 2; i++) {
+            out.x[2 * i] = halves_of(four.x[i], 0x4140);
+            out.x[2 * i + 1] = halves_of(four.x[i], 0x4342);
+        }
+    }
+
+    // Two of four bytes: 0x6400 plus a byte is the half 1024 + byte, from which that is taken off.
+    __device__ static u32 halves_of(u32 four, u32 which) {
+        const bool is_signed = (ROW)-1 < (ROW)0;  // then 128 more
+        const u32 both = __byte_perm(is_signed ? four ^ 0x80808080u : four, 0x64646464u, which);
+        const __half2 large = *reinterpret_cast<const __half2*>(&both);
+        const __half2 exact = __hsub2(large, __float2half2_rn(is_signed ? 1152.0f : 1024.0f));
+        return *reinterpret_cast<const u32*>(&exact);
     }
 #elif PQ_LEN > 0
     static constexpr int LEN = PQ_LEN;
@@ -103,6 +137,11 @@ struct ListRows {
     }
 #endif
 };
+
+// e of the power of two that scales the rows of lists with this radius. The whole warp.
+__device__ __forceinline__ int row_exponent(const ScanArgs& a, float radius) {
+    return ROWS_AS == 2 ? 0 : half_exponent(length_of_rows(a, radius));  // bytes are as they are
+}
 
 // The codebooks as fp16, scaled: (pq_dim, pq_book_size, pq_len) halves. The whole block.
 __device__ __forceinline__ void load_books(const ScanArgs& a, float scale, u32* books) {

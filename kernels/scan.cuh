@@ -27,6 +27,7 @@ struct ScanArgs {
     i64* names;              // (n_splits, n_queries, k) out
     float* book_reach;       // (pq_dim,) scratch, PQ only: at least the length of every entry
     u32* query_halves;       // (n_queries, words) scratch: q' as fp16, scaled, two a word
+    float* query_shift;      // (n_queries,) scratch, bytes only: q'.shift
     float* query_factor;  // (n_queries,) scratch: undoes that scale; 0 for one that is not finite
     double* ceiling;      // (n_queries,) scratch: the highest score that can matter
     double* slack;        // (n_queries,) scratch: bound of |filter score - canonical distance|

@@ -23,11 +23,11 @@
 //
 // in      struct ScanArgs in scan.cuh: queries (Q, dim), probes (Q, P), lists, payload, filter
 // out     dists (n_splits, Q, k) f32, names (n_splits, Q, k) i64, padded with (+inf, -1)
-// defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; HALVES 1 if whole rows are given as fp16 too, which
-//         the filter reads instead; PQ_LEN 1, 2, 4 or 8 components of an entry, then
-//         the codebooks are in shared memory, or 0: any length, entries are read where they are;
-//         TABLE (not read here)
-// grid    scan_begin (max(ceil(L / BLOCK), pq_dim)), scan_measure, scan_bound, scan_tighten,
+// defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; ROWS_AS 1 if whole rows are given as fp16 too, which
+//         the filter reads instead, 2 if it multiplies bytes as they are, 0 if it converts them;
+//         PQ_LEN 1, 2, 4 or 8 components of an entry, then the codebooks are in shared memory, or 0:
+//         any length, entries are read where they are; TABLE (not read here)
+// grid    scan_begin (max(ceil(2 L / BLOCK), pq_dim)), scan_measure, scan_bound, scan_tighten,
 //         scan_finish (Q),
 //         scan_plan (1), scan_group (ceil(Q P / BLOCK)), scan_filter (what the device holds),
 //         scan_queries (Q, n_splits)
@@ -40,7 +40,7 @@
 // budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
 // budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
 // budget  scan_filter: regs <= 128, spills 416, blocks/SM >= 2
-//         (with HALVES or PQ_LEN outside the loop over components, as the SASS shows)
+//         (with ROWS_AS or PQ_LEN outside the loop over components, as the SASS shows)
 // budget  scan_tighten: regs <= 40, spills 0, blocks/SM >= 4
 // budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
 // budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
@@ -65,7 +65,7 @@ ENTRY(scan_filter)(const ScanArgs a) {
     const int pitch = tile_pitch(a.depth), n_parts = (int)ceil_div(a.dim, a.depth);
 #if PQ_LEN > 0
     tiles += ceil_div((i64)a.pq_dim * a.pq_book_size * a.pq_len, 8) * 4;
-    load_books(a, power_of_two(half_exponent(length_of_rows(a, 0.0f))), books);
+    load_books(a, power_of_two(row_exponent(a, 0.0f)), books);
 #endif
     while (true) {
         if (threadIdx.x == 0) {
@@ -76,7 +76,7 @@ ENTRY(scan_filter)(const ScanArgs a) {
         if (item.list < 0) {
             return;
         }
-        const int exponent = half_exponent(length_of_rows(a, a.radius[item.list]));
+        const int exponent = row_exponent(a, a.radius[item.list]);
         copy_tile(a, item, 0, tiles, pitch);
         if (threadIdx.x < TILE) {
             load_pair(a, item, power_of_two(-exponent), memory);

@@ -393,7 +393,7 @@ def _with_halves(case):
     return arguments
 
 
-for dtype in (np.float32, np.float16, np.int8, np.uint8):
+for dtype in (np.float32, np.float16):
     name = f"{np.dtype(dtype).name} halves"
     make = _with_halves(_flat(REAL, 90, 3, 9, 8, 2, 5, dtype=dtype, shift=True))
     _scan(f"by list {name}", make, small=True)
@@ -401,11 +401,26 @@ for dtype in (np.float32, np.float16, np.int8, np.uint8):
     _scan(f"walk {name}", make, small=True)
     make = _with_halves(_flat(REAL, 1200, 2, 5, 6, 2, 2, dtype=dtype))
     _scan(f"epochs {name}", make, small=True, settings=MANY_EPOCHS)
+for dtype in (np.int8, np.uint8):
+    name = np.dtype(dtype).name
+    _scan(
+        f"bytes shift {name}", _flat(REAL, 90, 3, 16, 8, 2, 5, dtype=dtype, shift=True), small=True
+    )
+    for dim in (1, 7, 36, 100, 300):  # whole steps, and loads of single bytes
+        make = _flat(REAL, 200, 2, dim, 70, 2, 9, dtype=dtype, shift=dim % 2 == 0)
+        _scan(f"bytes {dim} {name}", make)
+    make = _flat(REAL, 90, 3, 12, 8, 2, 5, dtype=dtype, cosine=True)
+    _scan(f"bytes cosine {name}", make, small=True)
+    make = _flat(REAL, 90, 9, 12, 2, 3, 5, dtype=dtype, cosine=True)
+    _scan(f"bytes cosine walk {name}", make, small=True)
+    make = _flat(REAL, 1200, 2, 5, 6, 2, 2, dtype=dtype, cosine=True)
+    _scan(f"bytes cosine epochs {name}", make, small=True, settings=MANY_EPOCHS)
 _scan("halves lattice", _with_halves(_flat(LATTICE, 1500, 3, 100, 90, 2, 10)))
 _scan("halves cosine", _with_halves(_flat(REAL, 300, 3, 37, 70, 2, 10, cosine=True)))
 _scan("halves wide", _with_halves(_flat(REAL, 300, 2, 520, 70, 2, 10)))
 _scan("halves empty lists", _with_halves(_flat(LATTICE, 40, 60, 16, 300, 9, 3)))
 _scan("one list", _flat(LATTICE, 200, 1, 6, 70, 1, 4), small=True)
+_scan("no rows", _flat(LATTICE, 0, 4, 3, 9, 2, 3))
 _scan("one row", _flat(LATTICE, 1, 1, 1, 1, 1, 3))
 _scan("tiles", _flat(LATTICE, 330, 5, 17, 140, 3, 10))
 _scan("inner product", _flat(LATTICE, 200, 4, 8, 30, 2, 10, "inner_product"))

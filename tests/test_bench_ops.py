@@ -42,11 +42,12 @@ def test_the_innermost_loop_with_products():
 def test_loops_over_components_do_not_spill(arch):
     """What the budgets of scan_filter and assign say of the variants that are in use."""
     codes = [variants.scan_lists("uint8", pq=True, pq_len=n) for n in (1, 4)]
-    rows = variants.scan_lists("float32", pq=False, halves=True)
+    u8 = variants.scan_lists("uint8", pq=False, rows_as=variants.RowsAs.BYTES)
+    rows = variants.scan_lists("float32", pq=False, rows_as=variants.RowsAs.HALVES)
     loops = {
         variant.variant: sass.product_loop(variant, entry, arch)
         for variant, entry in [
-            *((variant, "scan_filter") for variant in (*codes, rows)),
+            *((variant, "scan_filter") for variant in (*codes, rows, u8)),
             *((variants.assign(split=split), "assign") for split in (True, False)),
         ]
     }

@@ -159,7 +159,7 @@ def test_refine_reads_page_locked_rows_where_they_are(device, rng, metric):
     assert_same_knn(refined, want)
     read = [launch for launch in device.launches if launch.entry == "refine"]
     assert read
-    assert device.waits <= 2 + (metric == "cosine"), "only the result is waited for"
+    assert device.waits == (2 if metric == "cosine" else 3), "the result, and that it is done"
 
 
 def test_a_data_set_on_the_device_stays_there(device, rng):

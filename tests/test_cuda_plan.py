@@ -74,6 +74,8 @@ def test_the_first_ceiling_comes_from_the_nearest_lists():
     assert near(1_000_000, 1, 1, 1024) == (1, 32, 976), "of an only list every 976th row"
     assert near(500, 1, 1, 1024) == (1, 15, 1), "480 of 500"
     assert near(9, 1, 1, 1024) == (1, 1, 1)
+    assert near(1000, 1, 1, 16) == (1, 1, 31), "a turn of 32 rows ends within the list"
+    assert near(0, 5, 2, 1024).probes == 2
 
 
 def test_pieces_of_a_list_get_longer_when_there_is_work_for_all():
@@ -194,7 +196,7 @@ def test_scratch_of_a_full_batch_stays_within_the_workspace(device):
         device.borrowed.clear()
         models.search(index, QUERIES, k, n_probes=8)
         backend = index.core.backend
-        said = backend.bytes_per_query + backend.bytes_per_result * k + 96 * 8
+        said = backend.bytes_per_query + backend.bytes_per_result * k + 128 * 8
         by_list = {n: a for n, a in device.borrowed.items() if len(a) != 20 and len(a) != 21}
         assert sum(array.nbytes for array in by_list.values()) <= said * len(QUERIES)
 

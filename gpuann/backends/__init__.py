@@ -85,10 +85,12 @@ class Backend:
         return None if self.cuda is None else cast("Array | None", self.cuda.mapped(host))
 
     def prepared(self, payload: P, lists: Lists) -> P:
-        """A payload of an index that will be searched: on CUDA rows stored whole come as float16
-        too, which costs half the memory of float32 and is part of the index.
+        """A payload of an index that will be searched: on CUDA rows stored whole as float32 or
+        float16 come as scaled float16 too, 2 bytes a component more, which are part of the index.
         """
         if self.cuda is None or not isinstance(payload, FlatPayload):
+            return payload
+        if payload.vectors.dtype.kind != "f":
             return payload
         return cast("P", with_halves(self.xp, payload, lists))
 

@@ -87,14 +87,18 @@ class CupyDevice:
 
     def mapped(self, host: Any) -> Any:
         """See `launch.Device`."""
-        cuda, first = self.xp.cuda, host.ctypes.data
+        cuda, address = self.xp.cuda, host.ctypes.data
         if not host.nbytes or not host.flags.c_contiguous:
             return None
         with self._device:
-            ends = [cuda.runtime.pointerGetAttributes(p) for p in (first, first + host.nbytes - 1)]
-            if any(end.type != cuda.runtime.memoryTypeHost for end in ends):
+            ends = [
+                cuda.runtime.pointerGetAttributes(p) for p in (address, address + host.nbytes - 1)
+            ]
+            first, last = (end.devicePointer for end in ends)
+            locked = all(end.type == cuda.runtime.memoryTypeHost for end in ends)
+            if not locked or last - first != host.nbytes - 1:
                 return None
-            memory = cuda.UnownedMemory(ends[0].devicePointer, host.nbytes, host, self.number)
+            memory = cuda.UnownedMemory(first, host.nbytes, host, self.number)
             return self.xp.ndarray(host.shape, host.dtype, cuda.MemoryPointer(memory, 0))
 
     def upload(self, host: Any) -> Any:

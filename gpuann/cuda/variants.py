@@ -2,6 +2,7 @@
 nowhere else, so what the compile gate, the emulator and the interpreter prove is what a GPU gets.
 """
 
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,17 @@ ROW_TYPES = {np.dtype(t): name for t, name in _ROWS.items()}
 SPLIT_DIM = 10  # components: three times as many fit the 32 of one step
 PQ_LENGTHS = (1, 2, 4, 8)  # components of an entry whose codes become fragments by one load each
 TABLE_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
+
+
+class RowsAs(IntEnum):
+    """What the list-major scan multiplies of rows stored whole."""
+
+    CONVERTED = 0
+    """Rounded to fp16 at every use."""
+    HALVES = 1
+    """Their fp16 beside them."""
+    BYTES = 2
+    """Bytes, which are fp16 numbers."""
 
 
 def plain(op: str) -> Source:
@@ -43,12 +55,14 @@ def scan_lut(dtype: Any) -> Source:
     return source("scan_lut", (_BLOCK, table, ("ROW", "u8"), ("ROW_PQ", "1")))
 
 
-def scan_lists(dtype: Any, *, pq: bool, pq_len: int = 0, halves: bool = False) -> Source:
-    """By the stored dtype, uint8 codes for PQ. halves: whole rows are given as fp16 too. pq_len:
-    one of PQ_LENGTHS if the codebooks are to be in shared memory, 0 for any length.
+def scan_lists(
+    dtype: Any, *, pq: bool, pq_len: int = 0, rows_as: RowsAs = RowsAs.CONVERTED
+) -> Source:
+    """By the stored dtype, uint8 codes for PQ, and how whole rows are multiplied. pq_len: one of
+    PQ_LENGTHS if the codebooks are to be in shared memory, 0 for any length.
     """
     row = ("ROW", ROW_TYPES[np.dtype(dtype)])
-    codes = ("ROW_PQ", str(int(pq))), ("PQ_LEN", str(pq_len)), ("HALVES", str(int(halves)))
+    codes = ("ROW_PQ", str(int(pq))), ("PQ_LEN", str(pq_len)), ("ROWS_AS", str(int(rows_as)))
     return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, *codes))
 
 
@@ -65,7 +79,9 @@ def table() -> list[Source]:
         *(pairwise(metric) for metric in ("sqeuclidean", "inner_product")),
         *(build_lut(dtype) for dtype in TABLE_TYPES),
         *(scan_lut(dtype) for dtype in TABLE_TYPES),
-        *(scan_lists(dtype, pq=False, halves=h) for dtype in ROW_TYPES for h in (False, True)),
+        *(scan_lists(dtype, pq=False) for dtype in ROW_TYPES),
+        *(scan_lists(t, pq=False, rows_as=RowsAs.HALVES) for t in (np.float32, np.float16)),
+        *(scan_lists(t, pq=False, rows_as=RowsAs.BYTES) for t in (np.int8, np.uint8)),
         *(scan_lists(np.uint8, pq=True, pq_len=length) for length in (0, *PQ_LENGTHS)),
         *(refine(dtype) for dtype in ROW_TYPES),
     ]

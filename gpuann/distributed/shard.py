@@ -136,8 +136,9 @@ def store(
     n_dropped = rows.n_rows - kept.n_rows
     if isinstance(models, str):
         how = metrics.check(where, models)
-        return shard_of(None, brute_force.build_part(backend, kept, how, names), n_dropped)
-    core = training.build_part(backend, models, kept, names, progress=progress)
+        part = brute_force.build_part(backend, kept, how, names, searched=False)
+        return shard_of(None, part, n_dropped)
+    core = training.build_part(backend, models, kept, names, progress=progress, searched=False)
     return shard_of(models, core, n_dropped)
 
 
@@ -154,12 +155,12 @@ class _Kept:
 
 def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Shard:
     """A part of an index, brought to the host; models None for brute force."""
-    backend = part.backend
+    backend, there = part.backend, part.payload
+    if isinstance(there, FlatPayload):
+        there = there._replace(halves=None)  # whoever searches it makes its own
     with backend.active():
-        payload: Any = type(part.payload)(*(_get(backend, a) for a in part.payload))
+        payload: Any = type(there)(*(_get(backend, a) for a in there))
         lists = Lists(*(backend.get(a) for a in part.lists))
-    if isinstance(payload, FlatPayload):
-        payload = payload._replace(halves=None)  # whoever searches it makes its own
     return Shard(part.metric, part.dim, models, payload, lists, n_dropped)
 
 

@@ -16,7 +16,15 @@ MAX_SPLITS = 256  # of one query: their results are merged by one block
 BLOCKS_PER_SM = 2  # that a launch should have, where it can be split
 
 _SCRATCH = (
-    *("book_reach", "query_halves", "query_factor", "ceiling", "slack", "query_term"),
+    *(
+        "book_reach",
+        "query_halves",
+        "query_factor",
+        "query_shift",
+        "ceiling",
+        "slack",
+        "query_term",
+    ),
     *("list_pairs", "pair_first", "item_first", "tickets", "pair_order"),
     *("n_survivors", "survivors", "scores", "kept", "kept_scores"),
 )

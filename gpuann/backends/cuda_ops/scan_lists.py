@@ -11,6 +11,7 @@ from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import Arguments, Device, arguments, launch
 from gpuann.cuda.source import Source
+from gpuann.cuda.variants import RowsAs
 from gpuann.metric import ScanMetric
 
 # mean pairs of a list under which its queries walk it one by one: a guess, no GPU has measured it
@@ -40,15 +41,20 @@ def scan_lists(
     plan = _scan.Plan("scan_lists", device, queries.shape[1], k)
     members = _scan.values(queries, terms, payload, lists, probes, k, metric, keep, limit, plan)
     tile = Tile(device, queries.shape[1], members["pq_len"], members["pq_book_size"])
-    flat = isinstance(payload, FlatPayload)
-    halves = members["halves"] is not None
-    source = variants.scan_lists(
-        members["rows"].dtype, pq=not flat, pq_len=tile.pq_len, halves=halves
-    )
+    if isinstance(payload, FlatPayload):
+        source = variants.scan_lists(payload.vectors.dtype, pq=False, rows_as=_rows_as(payload))
+    else:
+        source = variants.scan_lists(payload.codes.dtype, pq=True, pq_len=tile.pq_len)
     if probes.size < FEW_PER_LIST * len(lists.radius):
         n_rows = len(lists.ids)
         return _scan.walk(device, source, "scan_queries", members, n_rows, plan.shared)
     return _by_list(device, source, members, plan, tile)
+
+
+def _rows_as(payload: FlatPayload) -> RowsAs:
+    if payload.vectors.dtype.itemsize == 1 and payload.scale is None:
+        return RowsAs.BYTES
+    return RowsAs.CONVERTED if payload.halves is None else RowsAs.HALVES
 
 
 class Tile:
@@ -104,6 +110,8 @@ def _by_list(
         "depth": tile.depth,
         "words": tile.words,
     }
+    if members["rows"].dtype.itemsize == 1:
+        members["query_shift"] = scratch("query_shift", (n,), xp.float32)
     if members["pq_dim"]:
         members["book_reach"] = scratch("book_reach", (members["pq_dim"],), xp.float32)
     if n_lists > 1:
@@ -152,10 +160,10 @@ class Near(NamedTuple):
 
 def near_rows(n_rows: int, n_lists: int, n_probes: int, budget: int) -> Near:
     """Of lists that are as long as in the mean."""
-    if n_lists == 1:
-        row_step = max(1, n_rows // budget)
+    if n_lists == 1:  # at least ROWS of them, so that the last turn ends within the list
+        row_step = max(1, n_rows // max(budget, ROWS))
         return Near(1, max(1, n_rows // (row_step * ROWS)), row_step)
-    probes = min(n_probes, -(-budget * n_lists // n_rows))
+    probes = min(n_probes, -(-budget * n_lists // max(1, n_rows)))
     return Near(probes, -(-2 * budget // (probes * ROWS)), 1)
 
 
