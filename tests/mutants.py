@@ -471,7 +471,6 @@ into(
     "scan_filter",
     "scan_lists bytes 36 int8",
     ("halves_of(four.x[i], 0x4140)", "halves_of(four.x[i], 0x4342)"),
-    ("is_signed ? 1152.0f : 1024.0f", "1024.0f"),
     ("is_signed ? four ^ 0x80808080u : four", "four"),
     ("(u32)(u8)bytes[4 * i + j] << 8 * j", "(u32)bytes[4 * i + j] << 8 * j"),
     ("& (2 * N - 1)) == 0", "& (2 * N - 1)) >= 0"),
@@ -479,7 +478,8 @@ into(
 into(
     "scan_lists",
     "scan_filter",
-    "scan_lists bytes 36 uint8",
+    "scan_lists bytes limit int8",
+    ("is_signed ? 1152.0f : 1024.0f", "1024.0f"),
     ("memory.term[at] += a.query_shift[q];", "memory.term[at] += a.query_shift[q] + 1e3f;"),
 )
 into(

@@ -535,6 +535,9 @@ _scan("epochs limit", _flat(REAL, 1500, 1, 5, 20, 1, 30, limit=True), settings=M
 _scan("epochs lattice", _flat(LATTICE, 2000, 2, 5, 20, 2, 3), settings=MANY_EPOCHS)
 _scan("equal rows", _flat(_equal, 600, 1, 3, 5, 1, 2))
 _scan("walk equal rows", _flat(_equal, 3000, 2, 3, 1, 2, 2))
+for dtype in (np.int8, np.uint8):
+    make = _limit_to_the_bit(_flat(REAL, 200, 2, 16, 20, 2, 6, dtype=dtype, shift=True))
+    _scan(f"bytes limit {np.dtype(dtype).name}", make)
 _scan("limit to the bit", _limit_to_the_bit(_flat(REAL, 200, 2, 9, 20, 2, 6)))
 make = _flat(REAL, 200, 9, 10, 3, 4, 6, dtype=np.uint8, shift=True)
 _scan("walk shift limit", _limit_to_the_bit(make))

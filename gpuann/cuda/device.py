@@ -87,18 +87,15 @@ class CupyDevice:
 
     def mapped(self, host: Any) -> Any:
         """See `launch.Device`."""
-        cuda, address = self.xp.cuda, host.ctypes.data
-        if not host.nbytes or not host.flags.c_contiguous:
+        cuda, at, more = self.xp.cuda, host.ctypes.data, host.nbytes - 1
+        if more < 0 or not host.flags.c_contiguous:
             return None
         with self._device:
-            ends = [
-                cuda.runtime.pointerGetAttributes(p) for p in (address, address + host.nbytes - 1)
-            ]
-            first, last = (end.devicePointer for end in ends)
-            locked = all(end.type == cuda.runtime.memoryTypeHost for end in ends)
-            if not locked or last - first != host.nbytes - 1:
+            first, last = map(cuda.runtime.pointerGetAttributes, (at, at + more))
+            locked = first.type == last.type == cuda.runtime.memoryTypeHost
+            if not locked or last.devicePointer - first.devicePointer != more:
                 return None
-            memory = cuda.UnownedMemory(first, host.nbytes, host, self.number)
+            memory = cuda.UnownedMemory(first.devicePointer, more + 1, host, self.number)
             return self.xp.ndarray(host.shape, host.dtype, cuda.MemoryPointer(memory, 0))
 
     def upload(self, host: Any) -> Any:
