@@ -1,8 +1,7 @@
 """A CUDA device through CuPy: the only file that drives it.
 
 CuPy gives arrays, elementwise code (which it compiles itself), streams and module loading; our
-kernels are compiled by `compile.py`. cuBLAS, cuRAND and the like are not used, so the wheel without
-its toolkit extra will do.
+kernels are compiled by `compile.py`. No cuBLAS and the like: the wheel without extras will do.
 """
 
 import functools
@@ -88,12 +87,10 @@ class CupyDevice:
     def mapped(self, host: Any) -> Any:
         """See `launch.Device`."""
         cuda, at, more = self.xp.cuda, host.ctypes.data, host.nbytes - 1
-        if more < 0 or not host.flags.c_contiguous:
-            return None
         with self._device:
             first, last = map(cuda.runtime.pointerGetAttributes, (at, at + more))
-            locked = first.type == last.type == cuda.runtime.memoryTypeHost
-            if not locked or last.devicePointer - first.devicePointer != more:
+            whole = last.devicePointer - first.devicePointer == more and host.flags.c_contiguous
+            if not (whole and first.type == last.type == cuda.runtime.memoryTypeHost):
                 return None
             memory = cuda.UnownedMemory(first.devicePointer, more + 1, host, self.number)
             return self.xp.ndarray(host.shape, host.dtype, cuda.MemoryPointer(memory, 0))
