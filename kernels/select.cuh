@@ -152,14 +152,26 @@ __device__ __forceinline__ u32 kth_smallest(const u32* keys, int n, int k, int* 
                 atomicAdd(&histogram[keys[i] >> shift & 255], 1);
             }
         }
-        __syncthreads();  // all are counted
-        if (threadIdx.x == 0) {
-            int left = found[1], digit = 0;
-            while (left > histogram[digit]) {
-                left -= histogram[digit++];
+        __syncthreads();           // all are counted
+        if (threadIdx.x < WARP) {  // in which of them the k-th lies: a lane looks at eight
+            int digit = 8 * threadIdx.x, left = found[1], own = 0;
+            for (int i = 0; i < 8; i++) {
+                own += histogram[digit + i];
             }
-            found[0] = digits | (u32)digit << shift;
-            found[1] = left;
+            int sum = own;  // of the lanes up to this
+            for (int lanes = 1; lanes < WARP; lanes *= 2) {
+                const int before = __shfl_up_sync(ALL_LANES, sum, lanes);
+                sum += threadIdx.x >= lanes ? before : 0;
+            }
+            __syncwarp();  // every lane has read how many are left
+            left -= sum - own;
+            if (0 < left && left <= own) {  // in one lane
+                while (left > histogram[digit]) {
+                    left -= histogram[digit++];
+                }
+                found[0] = digits | (u32)digit << shift;
+                found[1] = left;
+            }
         }
         __syncthreads();  // the digit is found, the histogram has been read
     }

@@ -301,7 +301,10 @@ into(
     "scan_bound",
     "scan_lists tiles",
     without("__syncthreads();  // the digit is found, the histogram has been read"),
-    ("int left = found[1], digit = 0;", "int left = 1, digit = 0;"),
+    ("left = found[1], own = 0;", "left = 1, own = 0;"),
+    ("sum += threadIdx.x >= lanes ? before : 0;", "sum += before;"),
+    ("lanes = 1; lanes < WARP; lanes *= 2", "lanes = 1; lanes < 2; lanes *= 2"),
+    ("            __syncwarp();  // every lane has read how many are left\n", ""),
     ("(double)bound + 2.0 * a.slack[query]", "(double)bound - 1.0"),
     ("a.n_survivors[query] = 0;\n    }\n}", "}\n}"),
 )

@@ -8,7 +8,7 @@ from engines import needs_nvrtc
 
 from bench import kernel_resources as gate
 from gpuann.backends import seam
-from gpuann.backends.cuda_ops import _sizes
+from gpuann.backends.cuda_ops import _halves, _sizes
 from gpuann.cuda import device as cuda_device
 from gpuann.cuda import source, variants
 from gpuann.cuda.launch import Limits
@@ -82,11 +82,11 @@ def test_only_one_file_has_assembly():
 
 def constants(text):
     """constexpr integers of a kernel text, by name."""
-    found = re.findall(r"^constexpr \w+ (\w+) = ([^;]+);", text, re.MULTILINE)
+    found = re.findall(r"^constexpr \w+ (\w+) =\s+([^;]+);", text, re.MULTILINE)
     known = {"BLOCK": _sizes.BLOCK}
     for name, value in found:
-        if re.fullmatch(r"[\w\s*/+-]+", value) and "." not in value and "x" not in value:
-            known[name] = eval(value, {}, known)
+        if re.fullmatch(r"[\w\s*/+()-]+", value) and "x" not in value:
+            known[name] = eval(value.replace("/", "//").replace("\n", " "), {}, known)
     return known
 
 
@@ -96,8 +96,14 @@ def test_sizes_agree_between_launchers_and_kernels():
     assert scan["GROUP"] == _sizes.GROUP
     assert scan["CHUNK"] == _sizes.CHUNK
     assert scan["SCALE_BYTES"] == _sizes.SCALE_BYTES
+    for name in ("ROWS", "STEP", "DEPTH", "FILTER_BYTES"):
+        assert scan[name] == getattr(_sizes, name), name
+    assert (scan["LONGEST"], scan["MOST_SCALED"]) == (_halves.LONGEST, _halves.MOST_SCALED)
+    assign = constants(variants.assign(split=False).text)
+    assert assign["TILE_BYTES"] == _sizes.TILE_BYTES
+    assert 3 * variants.SPLIT_DIM <= assign["STEP"] < 3 * variants.SPLIT_DIM + 3
     assert scan["LEAF"] // 2 << scan["MAX_HALVINGS"] == _sizes.MAX_DIM
-    assert constants(variants.plain("assign").text)["TILE"] == _sizes.TILE
+    assert assign["TILE"] == constants(variants.pairwise("sqeuclidean").text)["TILE"] == _sizes.TILE
     assert constants(variants.build_lut(np.float32).text)["QUERIES"] == _sizes.QUERIES
     assert constants(variants.plain("group").text)["DIGITS"] == 1 << _sizes.DIGIT_BITS
     entry = np.dtype(np.int64).itemsize + np.dtype(np.uint32).itemsize

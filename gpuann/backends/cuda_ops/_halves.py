@@ -6,7 +6,7 @@ from gpuann.backends.cuda_ops._sizes import DEPTH, ROWS, STEP, TILE
 from gpuann.backends.seam import Array, FlatPayload, Lists
 
 PADDING = 16  # components: those of one product of the tensor cores
-_LONGEST, _MOST = 15, 74  # LONGEST and MOST_SCALED of fragments.cuh
+LONGEST, MOST_SCALED = 15, 74  # as in fragments.cuh
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -45,7 +45,7 @@ def halves(xp: Any, payload: FlatPayload, lists: Lists) -> Array:
     out = xp.zeros((n + ROWS - 1, half_words(dim)), xp.uint32)
     parts = out.view(xp.float16)
     above = (lists.radius.view(xp.int32) >> 23) - 126  # the radius is under 2^above
-    factor = ((xp.minimum(_LONGEST - above, _MOST) + 127) << 23).view(xp.float32)
+    factor = ((xp.minimum(LONGEST - above, MOST_SCALED) + 127) << 23).view(xp.float32)
     for at in range(0, n, _ROWS_AT_ONCE):
         part = slice(at, min(at + _ROWS_AT_ONCE, n))
         list_of = xp.searchsorted(lists.offsets[1:], xp.arange(at, part.stop), side="right")
