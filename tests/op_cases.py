@@ -355,10 +355,12 @@ def _restrict(rng, n_queries, n_ids, cosine=False, keep=None, limit=False):
 
 
 def _pq(make, n_rows, n_lists, pq_dim, pq_len, n_queries, n_probes, k, metric, **extra):
+    """extra: pq_book_size, keep, limit."""
+    shape = {"n_rows": n_rows, "n_lists": n_lists, "pq_dim": pq_dim, "pq_len": pq_len}
+    shape |= {"pq_book_size": extra.pop("pq_book_size", 256)}
+
     def arguments(rng):
-        case = scan_cases.pq(
-            rng, make, n_rows=n_rows, n_lists=n_lists, pq_dim=pq_dim, pq_len=pq_len, metric=metric
-        )
+        case = scan_cases.pq(rng, make, metric=metric, **shape)
         queries = make(rng, n_queries, pq_dim * pq_len)
         return _lists(
             case, n_queries, n_probes, k, queries, rng, **_restrict(rng, n_queries, n_rows, **extra)
@@ -584,6 +586,9 @@ for pq_len in (1, 2, 4, 8):
     make = _pq(LATTICE, 700, 3, 100 // pq_len, pq_len, 90, 2, 7, "inner_product")
     _scan(f"pq {pq_len} odd", make)
     _scan(f"pq {pq_len} wide", _pq(REAL, 130, 2, 272 // pq_len, pq_len, 70, 2, 7, "sqeuclidean"))
+for bits in (4, 5, 6, 7):  # a byte a code, in smaller books
+    make = _pq(REAL, 300, 3, 12, 2, 40, 2, 7, "sqeuclidean", pq_book_size=2**bits)
+    _scan(f"pq {bits} bits", make)
 _scan("pq overflow", _pq(LATTICE, 300, 2, 2, 1, 8, 2, 2, "sqeuclidean"), settings=FEW_SURVIVORS)
 
 
@@ -621,5 +626,10 @@ shape = (1000, 2, 2, 1, 40, 2, 30, "sqeuclidean")
 add("scan_lut near ties float16", "scan_lut", _table(REAL, np.float16, *shape))
 shape = (300, 6, 10, 3, 7, 4, 30, "sqeuclidean")
 add("scan_lut overflow", "scan_lut", _table(_large, np.float16, *shape))
+for bits in (4, 5, 6, 7):
+    for dtype in (np.float32, np.float16):
+        shape = (300, 6, 12, 2, 5, 4, 9, "sqeuclidean")
+        make = _table(REAL, dtype, *shape, pq_book_size=2**bits)
+        add(f"scan_lut {bits} bits {np.dtype(dtype).name}", "scan_lut", make)
 shape = (300, 8, 3, 2, 5, 4, 9, "sqeuclidean")
 add("scan_lut filter", "scan_lut", _table(LATTICE, np.float32, *shape, keep="each", limit=True))

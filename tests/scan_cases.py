@@ -79,12 +79,12 @@ def flat(rng, make, *, n_rows, n_lists, dim, metric, dtype=np.float32, shift=Fal
     return Case(FlatPayload(rows, None, origin), lists, rows, list_of, metric)
 
 
-def pq(rng, make, *, n_rows, n_lists, pq_dim, pq_len, metric):
+def pq(rng, make, *, n_rows, n_lists, pq_dim, pq_len, metric, pq_book_size=256):
     """PQ residuals about random centres."""
     offsets = strategies.partition(rng, n_rows, n_lists)
     centers = make(rng, n_lists, pq_dim * pq_len)
-    codebooks = make(rng, pq_dim, 256, pq_len)
-    codes = rng.integers(0, 256, (n_rows, pq_dim)).astype(np.uint8)
+    codebooks = make(rng, pq_dim, pq_book_size, pq_len)
+    codes = rng.integers(0, pq_book_size, (n_rows, pq_dim)).astype(np.uint8)
     list_of = np.repeat(np.arange(n_lists), np.diff(offsets))
     rows = oracle.decode(codes, codebooks, centers[list_of]).astype(np.float32)
     reach = 2 * np.sqrt((centers.astype(np.float64) ** 2).sum(axis=1))
