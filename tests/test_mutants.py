@@ -1,11 +1,14 @@
 """Every injected fault is caught, and every entry has at least three of them."""
 
+import contextlib
+import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import emulated
 import mutants
 import pytest
-from emu import BuildFault, Fibers, KernelFault
+from emu import BuildFault, Fibers, KernelFault, toolchain
 from engines import needs_fibers
 from test_cuda_ops import answer, check
 
@@ -31,7 +34,45 @@ def fresh_sources():
     source.source.cache_clear()
 
 
+class Texts(emulated.Nothing):
+    """Runs nothing, and keeps what it was asked to run."""
+
+    def __init__(self):
+        self.seen = set()
+
+    def launch(self, text, *_):
+        self.seen.add(text)
+
+
+@pytest.fixture(scope="session")
+def compiled(request):
+    """The faulty texts that are wanted, compiled on all cores: in turn they take minutes. Not where
+    the tests themselves run side by side.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        return
+    names = {item.name for item in request.session.items}
+    texts = Texts()
+    for mutant, name in zip(mutants.MUTANTS, IDS, strict=True):
+        if f"test_is_caught[{name}]" in names:
+            with pytest.MonkeyPatch.context() as patch:
+                mutated(patch, mutant)
+                source.source.cache_clear()
+                device = emulated.EmulatedDevice(texts)
+                with emulated.stands_in(device):
+                    answer(device, mutant.case)
+    source.source.cache_clear()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(_build, texts.seen))
+
+
+def _build(text):
+    with contextlib.suppress(BuildFault):  # whose test says so
+        toolchain.build(text, checked=True)
+
+
 @needs_fibers
+@pytest.mark.usefixtures("compiled")
 @pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=IDS)
 def test_is_caught(monkeypatch, mutant):
     mutated(monkeypatch, mutant)
