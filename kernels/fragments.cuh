@@ -51,13 +51,15 @@ __device__ __forceinline__ float power_of_two(int e) {
     return __uint_as_float((u32)(e + 127) << 23);
 }
 
-// By how much a product of two vectors of these lengths, scaled so, may err. A component loses 2^-11
-// of itself or, if it is far smaller than the longest, 2^-25 of fp16's unit: 2^-39 of the length, or
-// 2^-99 where the scale is limited. Sums lose 2^-22 each, for tensor cores may cut off.
+// What a product of two vectors loses of the product of their lengths: 2^-11 for either side's
+// components, 2^-22 for each sum, for tensor cores may cut off.
 __device__ __forceinline__ double half_relative(int dim) {
     return 1.002 / 1024 + (dim + MARGIN) * (1.0 / (1 << 22));
 }
 
+// By how much a product of two vectors of these lengths, scaled so, may err. A component that is far
+// smaller than the longest loses 2^-25 of fp16's unit instead: 2^-39 of the length, for which 1.002
+// has room, or 2^-99 where the scale is limited.
 __device__ __forceinline__ double half_rounding(int dim, double left, double right) {
     return left * right * half_relative(dim) + dim * 0x1p-98 * (left + right);
 }

@@ -5,10 +5,9 @@ TILE = 64  # rows of either side of a product, tile.cuh, and of one side, fragme
 ROWS = 32  # of a list that a warp multiplies at a time, fragments.cuh
 STEP = 32  # components at a time, fragments.cuh
 DEPTH = 256  # components of a tile in shared memory at a time, fragments.cuh
-FILTER_BYTES = 64 * 148 + 32  # of shared memory beside the tile, items.cuh
-TILE_BYTES = (
-    8 * 256 * 12 + 64 * 148 + 1024 * 8 + 16
-)  # of shared memory beside the tile, center_tile.cuh
+# of shared memory beside the tile: items.cuh, center_tile.cuh
+FILTER_BYTES = 64 * 148 + 32
+TILE_BYTES = 8 * 256 * 12 + 64 * 148 + 1024 * 8 + 16
 GROUP = 8  # lanes that share a row, canonical.cuh
 CHUNK = 128  # rows of a list that a block walks at a time, scan.cuh
 SCALE_BYTES = 12 * BLOCK  # of shared memory that a query's norm and reach are summed in, scan.cuh

@@ -52,6 +52,7 @@ def scan_lists(
 
 
 def _rows_as(payload: FlatPayload) -> RowsAs:
+    """Bytes need no copy, but under cosine a scale that fp16 would round."""
     if payload.vectors.dtype.itemsize == 1 and payload.scale is None:
         return RowsAs.BYTES
     return RowsAs.CONVERTED if payload.halves is None else RowsAs.HALVES
