@@ -69,7 +69,7 @@ def cases(scale: int = 1) -> list[Case]:
     from gpuann.cuda import variants
 
     def flat() -> Any:
-        return variants.scan_lists("float32", pq=False, rows_as=variants.RowsAs.HALVES)
+        return variants.scan_lists(variants.Codec.WHOLE, "float32", rows_as=variants.RowsAs.HALVES)
 
     def by_lists(dim: int, pq_dim: int, n_queries: int, k: int = 10) -> Case:
         n_queries = max(4, n_queries // scale)
@@ -80,7 +80,11 @@ def cases(scale: int = 1) -> list[Case]:
         work = Work(pairs, 2 * pairs * dim, 3 * survivors * dim, n * row + survivors * 4 * dim)
         made = _IvfScan(n, dim, pq_dim, n_lists, n_probes, n_queries, k)
         length = dim // pq_dim if pq_dim else 0
-        pick = (lambda: variants.scan_lists("uint8", pq=True, pq_len=length)) if pq_dim else flat
+        pick = (
+            (lambda: variants.scan_lists(variants.Codec.PQ, "uint8", pq_len=length))
+            if pq_dim
+            else flat
+        )
         kind = f"IVF-PQ{pq_dim}" if pq_dim else "IVF-Flat"
         name = f"scan_lists {kind} {n:,} x {dim}, {n_probes} of {n_lists} lists"
         return Case(f"{name}, {n_queries:,} queries, k {k}", work, "scan_filter", pick, made)

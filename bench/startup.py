@@ -35,12 +35,12 @@ for one in texts:
     compile.cubin(one.text, "sm_90")
 print(time.perf_counter() - start)
 """
-_WHOLE = "v.scan_lists(np.float32, pq=False, rows_as=v.RowsAs.HALVES)"
+_WHOLE = "v.scan_lists(v.Codec.WHOLE, np.float32, rows_as=v.RowsAs.HALVES)"
 # the kernels of the first search, its coarse step included; few queries also merge
 SEARCHES = {
     "brute force": f"[{_WHOLE}]",
     "IVF-Flat": f"[{_WHOLE}, v.plain('select_k')]",
-    "IVF-PQ": f"[{_WHOLE}, v.scan_lists(np.uint8, pq=True, pq_len=2), "
+    "IVF-PQ": f"[{_WHOLE}, v.scan_lists(v.Codec.PQ, np.uint8, pq_len=2), "
     "v.build_lut(np.float32), v.scan_lut(np.float32), v.plain('select_k')]",
 }
 

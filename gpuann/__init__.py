@@ -1,6 +1,6 @@
 """GPU-first approximate nearest-neighbour search, with a NumPy backend of the same answers."""
 
-from gpuann import brute_force, distributed, ivf_flat, ivf_pq, kmeans, shards, streamed
+from gpuann import brute_force, distributed, ivf_flat, ivf_pq, ivf_sq, kmeans, shards, streamed
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
@@ -14,6 +14,7 @@ __all__ = [
     "get_num_threads",
     "ivf_flat",
     "ivf_pq",
+    "ivf_sq",
     "kmeans",
     "refine",
     "set_num_threads",

@@ -15,13 +15,11 @@ import numpy as np
 from gpuann import arrays, kmeans, lists, metric, plan
 from gpuann._progress import bar
 from gpuann.backends import Backend
-from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.codecs import vectors
-from gpuann.codecs.flat import FlatCodec
-from gpuann.codecs.pq import PqCodec, pad
+from gpuann.codecs.payloads import Codec
+from gpuann.codecs.pq import pad
 from gpuann.metric import Metric
-
-Codec = FlatCodec | PqCodec
 
 SAMPLE_FLOATS = 1 << 26  # of the training rows: 256 MiB, of which a build holds a few copies
 
@@ -270,6 +268,11 @@ def scan_probed(
     terms = to_center - core.coarse.lists.norms[probes]
     moved = _moved(core, x)
     n_lists = len(core.coarse.centers)
+    if not isinstance(core.payload, PqPayload):
+        of_pairs = None if core.payload.centers is None else terms
+        return ops.scan_lists(
+            moved, of_pairs, core.payload, core.lists, probes, k, how, limit=within
+        )
     if plan.by_table(probes.size, n_lists, backend.lut_pairs_per_list):
         scaled = moved if how == "inner_product" else 2 * moved
         books, found = core.payload.codebooks, []

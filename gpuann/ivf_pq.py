@@ -8,6 +8,7 @@ import numpy as np
 from gpuann import arrays, training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
+from gpuann.backends import packing
 from gpuann.backends.seam import PqPayload
 from gpuann.codecs import pq
 from gpuann.errors import bad_type, bad_value
@@ -33,10 +34,11 @@ class IndexParams(IvfIndexParams):
     max_train_points_per_cluster : int, default 256
         ... but at most so many for each list, and 256 MiB of them as float32.
     pq_bits : int, default 8
-        Bits of a code: this version has 8.
+        Bits of a code, 4 to 8: codebooks have 2^pq_bits entries.
     pq_dim : int, default 0
-        Codes per row, a byte each; pq_len = ceil(dim / pq_dim), rows padded with zeros. 0 chooses
-        as cuVS does: half of dim from 128 up, rounded down to a multiple of 32.
+        Codes per row, which take pq_dim * pq_bits / 8 bytes; pq_len = ceil(dim / pq_dim), rows
+        padded with zeros. 0 chooses as cuVS does: half of dim from 128 up, rounded down to a
+        multiple of 32.
     max_train_points_per_pq_code : int, default 256
         Rows per codebook entry, at most, that train the codebooks.
     seed : int, default 0
@@ -50,8 +52,6 @@ class IndexParams(IvfIndexParams):
         super().__post_init__()
         where = self._where()
         keep_integer(self, where, "pq_bits", 4, 8)
-        if self.pq_bits != 8:
-            raise bad_value(where, "pq_bits", "be 8 in this version", self.pq_bits)
         keep_integer(self, where, "pq_dim", 0)
         keep_integer(self, where, "max_train_points_per_pq_code", 1)
 
@@ -81,16 +81,18 @@ class Index(IvfIndex):
     @property
     def pq_bits(self) -> int:
         """Bits of a code."""
-        return 8
+        return packing.bits_of(self._codebooks.shape[1])
 
     @property
     def pq_centers(self) -> Any:
-        """Codebooks (pq_dim, 256, pq_len) float32. cuVS stores the last two axes the other way."""
+        """Codebooks (pq_dim, 2^pq_bits, pq_len) float32. cuVS has the last two axes swapped."""
         with self.core.backend.active():
             return self._codebooks.copy()
 
     def __repr__(self) -> str:
-        return self._describe(f"pq_dim {self.pq_dim}", f"pq_len {self.pq_len}")
+        return self._describe(
+            f"pq_dim {self.pq_dim}", f"pq_len {self.pq_len}", f"pq_bits {self.pq_bits}"
+        )
 
 
 @annotate("ivf_pq.build")
@@ -117,10 +119,10 @@ def build(
 
     Notes
     -----
-    Cost   2 * n_rows * n_lists * dim flop to assign, 512 * n_rows * dim to encode; training is
-           kmeans_n_iters times that for the sample.
-    Memory the index (pq_dim + 12 bytes a row, centres, codebooks), the sample as float32, one
-           chunk in flight.
+    Cost   2 * n_rows * n_lists * dim flop to assign, 2^(pq_bits + 1) * n_rows * dim to encode;
+           training is kmeans_n_iters times that for the sample.
+    Memory the index (pq_dim * pq_bits / 8 + 12 bytes a row, centres, codebooks), the sample as
+           float32, one chunk in flight.
     Order  same seed, same data: same bytes. inner_product trains its centres in L2.
 
     References
@@ -147,8 +149,8 @@ def build_precomputed(
 ) -> Index:
     """Encode every row with given quantisers.
 
-    dataset as in `build`; centers (n_lists, dim) float32; pq_centers (pq_dim, 256, pq_len) float32,
-    codebooks of residuals. Under cosine both are those of normalised rows.
+    dataset as in `build`; centers (n_lists, dim) float32; pq_centers (pq_dim, 2^pq_bits, pq_len)
+    float32, codebooks of residuals. Under cosine both are those of normalised rows.
     """
     where = "ivf_pq.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
@@ -160,14 +162,14 @@ def build_precomputed(
 def given_models(
     where: str, params: IndexParams, dim: int, how: Metric, centers: Any, pq_centers: Any
 ) -> TrainedModels:
-    """Centres (n_lists, dim) and codebooks (pq_dim, 256, pq_len) float32 that a caller brings,
-    checked.
+    """Centres (n_lists, dim) and codebooks (pq_dim, 2^pq_bits, pq_len) float32 that a caller
+    brings, checked.
     """
-    pq_dim, pq_len, _ = code_shape(where, params, dim)
+    pq_dim, pq_len, pq_book_size, _ = code_shape(where, params, dim)
     given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
     codebooks = arrays.as_host(where, "pq_centers", pq_centers)
-    if codebooks.shape != (pq_dim, pq.PQ_BOOK_SIZE, pq_len):
-        rule = f"have shape ({pq_dim}, {pq.PQ_BOOK_SIZE}, {pq_len})"
+    if codebooks.shape != (pq_dim, pq_book_size, pq_len):
+        rule = f"have shape ({pq_dim}, {pq_book_size}, {pq_len})"
         raise bad_value(where, "pq_centers", rule, codebooks.shape)
     if codebooks.dtype != np.float32:
         raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
@@ -224,4 +226,5 @@ def code_shape(where: str, params: IndexParams, dim: int) -> training.CodeShape:
     pq_dim = params.pq_dim or pq.default_pq_dim(dim)
     if pq_dim > dim:
         raise bad_value(where, "pq_dim", f"be at most dim, {dim}", pq_dim)
-    return training.CodeShape(pq_dim, -(-dim // pq_dim), params.max_train_points_per_pq_code)
+    most = params.max_train_points_per_pq_code
+    return training.CodeShape(pq_dim, -(-dim // pq_dim), 1 << params.pq_bits, most)

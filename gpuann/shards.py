@@ -47,13 +47,14 @@ def build(
     scope: str = "shared",
     centers: Any = None,
     pq_centers: Any = None,
+    bounds: Any = None,
     progress: bool = False,
 ) -> ShardedIndex:
     """Train on the first device, store a part of the rows on each.
 
     Parameters
     ----------
-    index_params : ivf_flat.IndexParams, ivf_pq.IndexParams, or a metric's name for brute force
+    index_params : IndexParams of ivf_flat, ivf_pq or ivf_sq, or a metric's name for brute force
     dataset : array (n_rows, dim), as the builds of those take it
     devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
     n_replicas : int, default 1
@@ -63,8 +64,8 @@ def build(
         One model for all partitions, or one each, trained on its rows, with n_lists of its own. The
         price of independence is that neighbours are found where each partition probes, so the
         answer is not that of a single index; distances are comparable all the same.
-    centers, pq_centers : quantisers (n_lists, dim) and (pq_dim, 256, pq_len) float32, optional, as
-        `build_precomputed` takes them, instead of trained ones
+    centers, pq_centers, bounds : quantisers (n_lists, dim), (pq_dim, 256, pq_len) and (2, dim)
+        float32, optional, as `build_precomputed` takes them, instead of trained ones
     progress : bool, default False; bars, if standard error is a terminal
 
     Returns
@@ -90,8 +91,9 @@ def build(
     if n_shards > rows.n_rows:
         raise bad_value(where, "devices", f"be at most the {rows.n_rows} rows", n_shards)
     parts = cut_evenly(rows.n_rows, n_shards)
-    if centers is None and pq_centers is not None:
-        raise bad_value(where, "pq_centers", "come with centers", "them alone")
+    for name, given in (("pq_centers", pq_centers), ("bounds", bounds)):
+        if centers is None and given is not None:
+            raise bad_value(where, name, "come with centers", "them alone")
     n_lists = 1 if isinstance(index_params, str) else index_params.n_lists
     fewest = min(cut.stop - cut.start for cut in parts)
     if scope == "independent" and n_lists > fewest:
@@ -99,7 +101,8 @@ def build(
 
     def train(backend: Backend, part: arrays.Rows, quiet: bool) -> TrainedModels | None:
         show = progress and not quiet
-        return _models(where, index_params, backend, part, how, centers, pq_centers, show)
+        given = centers, pq_centers, bounds
+        return _models(where, index_params, backend, part, how, given, show)
 
     if scope == "shared":
         trained = [train(places[0], rows, quiet=False)] * n_shards
@@ -157,15 +160,14 @@ def _models(
     backend: Backend,
     rows: arrays.Rows,
     how: Metric,
-    centers: Any,
-    pq_centers: Any,
+    given: tuple[Any, Any, Any],
     progress: bool,
 ) -> TrainedModels | None:
     """Given or trained quantisers; None for brute force, which has none."""
     if isinstance(params, str):
         return None
-    if centers is not None:
-        return kinds.given_models(where, params, rows.dim, how, centers, pq_centers)
+    if given[0] is not None:
+        return kinds.given_models(where, params, rows.dim, how, *given)
     shape = kinds.code_shape(where, params, rows.dim)
     return training.train(backend, rows, params, how, shape, progress=progress)
 

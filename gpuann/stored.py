@@ -10,7 +10,8 @@ from gpuann import ivf
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.codecs import payloads
 from gpuann.distributed import blocks
 from gpuann.distributed.folder import given_folder
 from gpuann.distributed.manifest import Manifest, reading
@@ -120,11 +121,8 @@ def head(backend: Backend, stored: Stored) -> ivf.Core | None:
         centers = backend.put(stored.models.centers)
         shift = None if stored.models.shift is None else backend.put(stored.models.shift)
         coarse = ivf.make_coarse(backend, centers, shift, stored.metric)
-        books = stored.models.codebooks
-        payload: Payload = FlatPayload(centers[:0], None, shift)
-        if books is not None:
-            no_codes = backend.xp.empty((0, len(books)), np.uint8)
-            payload = PqPayload(no_codes, backend.put(books), centers)
+        codec = payloads.codec_of(backend, stored.models, centers, shift)
+        payload = codec.allocate(backend, 0, stored.dim, np.float32)
         n_lists = stored.models.n_lists
         no_rows = Lists(
             backend.put(np.zeros(n_lists + 1, np.int64)),
@@ -201,9 +199,5 @@ class Loader:
         some = backend.put(np.array([*lists, 0]))  # the empty list has any centre
         centers, norms = whole.centers[some], whole.lists.norms[some]
         coarse = whole._replace(centers=centers, lists=whole.lists._replace(norms=norms))
-        kind = self._centers.payload
-        if isinstance(kind, PqPayload):
-            payload = PqPayload(rows["codes"], kind.codebooks, centers)
-        else:
-            payload = FlatPayload(rows["vectors"], rows.get("scale"), kind.shift)
+        payload = payloads.with_rows(self._centers.payload, rows, centers)
         return ivf.Core(backend, stored.metric, stored.dim, coarse, payload, held)

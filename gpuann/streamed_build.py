@@ -13,6 +13,7 @@ from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann._progress import bar
 from gpuann.arrays import HostArray
+from gpuann.codecs import payloads
 from gpuann.distributed.compact import merge_files
 from gpuann.distributed.folder import (
     change,
@@ -53,7 +54,7 @@ def build(
 
     Parameters
     ----------
-    index_params : ivf_flat.IndexParams, ivf_pq.IndexParams, or a metric's name for brute force
+    index_params : IndexParams of ivf_flat, ivf_pq or ivf_sq, or a metric's name for brute force
     dataset : array (n_rows, dim), float32, float16, int8 or uint8, a memory-map, or chunks of rows:
         a list of arrays, a function that returns an iterator, or an iterator, which is written to
         the folder first, for it can be read only once
@@ -152,8 +153,8 @@ def _rows_of_a_shard(models: TrainedModels | str, rows: arrays.Rows, room: int) 
     """So many that they and what is made of them fit."""
     raw = rows.dim * rows.dtype.itemsize
     stored = raw
-    if isinstance(models, TrainedModels) and models.codebooks is not None:
-        stored = len(models.codebooks)
+    if isinstance(models, TrainedModels):
+        stored = payloads.row_bytes(models, raw)
     return max(1, int(room * _SHARD) // (raw + stored + _BESIDE_ROW))
 
 

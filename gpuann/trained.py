@@ -24,15 +24,22 @@ class TrainedModels:
     codebooks: HostArray | None
     """(pq_dim, pq_book_size, pq_len) float32, or None where rows are stored whole."""
     bounds: HostArray | None = None
-    """(2, dim) float32, smallest and largest value of each component of the training rows, as a
-    scalar quantiser wants them; None where nothing asked for them."""
+    """(2, dim) float32, smallest and largest value of each component of the training rows; None
+    where nothing asked for them."""
+    scalar: HostArray | None = None
+    """(2, dim) float32, step and middle of a scalar quantiser, see `codecs.sq`; else None."""
+    by_residual: bool = True
+    """Whether the scalar quantiser codes residuals, or the rows themselves."""
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """32 hexadecimal digits of what decides lists and codes (all but the bounds): equal for
         equal models, on any machine.
         """
-        return fingerprint(self.metric, self.dim, self.centers, self.shift, self.codebooks)
+        parts = self.metric, self.dim, self.centers, self.shift, self.codebooks
+        if self.scalar is None:
+            return fingerprint(*parts)
+        return fingerprint(*parts, self.scalar, self.by_residual)
 
     @property
     def n_lists(self) -> int:

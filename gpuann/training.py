@@ -6,6 +6,7 @@ Parts of one model can be searched apart and merged: a row has the same code, a 
 and a pair the same distance whichever part the row is in.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +14,8 @@ import numpy as np
 from gpuann import arrays, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.codecs import pq, vectors
-from gpuann.codecs.flat import FlatCodec
-from gpuann.errors import bad_value
+from gpuann.codecs import payloads, pq, sq, vectors
+from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -27,7 +27,22 @@ class CodeShape(NamedTuple):
     pq_dim: int
     pq_len: int
     """Components of a subspace: pq_dim * pq_len is dim, rounded up."""
+    pq_book_size: int
+    """Entries of a codebook, 2^pq_bits."""
     max_train_points_per_pq_code: int
+
+
+class ScalarShape(NamedTuple):
+    """What a scalar quantiser codes."""
+
+    by_residual: bool
+    """Residuals, or the rows themselves."""
+
+
+Shape = CodeShape | ScalarShape | None
+"""What is trained beside the centres; None: nothing, rows are stored whole."""
+
+_ROWS_AT_ONCE = 1 << 16  # whose residuals are looked at
 
 
 def train(
@@ -35,15 +50,15 @@ def train(
     rows: arrays.Rows,
     params: IvfIndexParams,
     how: Metric,
-    code_shape: CodeShape | None,
+    shape: Shape,
     *,
     progress: bool,
 ) -> TrainedModels:
-    """Learn the centres from a sample, and with a code_shape the codebooks of its residuals."""
+    """Learn the centres from a sample, and what the codes of this shape want."""
     most = params.n_lists * params.max_train_points_per_cluster
     fraction = params.kmeans_trainset_fraction
     sample = ivf.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
-    return train_sample(backend, sample, params, how, code_shape, progress=progress)
+    return train_sample(backend, sample, params, how, shape, progress=progress)
 
 
 def train_sample(
@@ -51,7 +66,7 @@ def train_sample(
     sample: ivf.Sample,
     params: IvfIndexParams,
     how: Metric,
-    code_shape: CodeShape | None,
+    shape: Shape,
     *,
     progress: bool,
 ) -> TrainedModels:
@@ -62,12 +77,19 @@ def train_sample(
         centers = ivf.train_centers(
             backend, sample, params.n_lists, n_iters, seed, progress=progress
         )
-        if code_shape is None:
+        if shape is None:
             return TrainedModels(how, dim, backend.get(centers), sample.shift, None)
-        pq_dim, pq_len, _ = code_shape
+        if isinstance(shape, ScalarShape):
+            moved = vectors.moved(sample.x, sample.shift)
+            bounds = value_bounds(backend, moved, centers if shape.by_residual else None)
+            models = TrainedModels(how, dim, backend.get(centers), sample.shift, None)
+            return with_bounds(models, shape, bounds)
+        pq_dim, pq_len = shape.pq_dim, shape.pq_len
         centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
-        residuals = _residuals(backend, code_shape, sample, centers)
-        books = pq.train(backend, residuals, pq_dim, n_iters, seed, progress=progress)
+        residuals = _residuals(backend, shape, sample, centers)
+        books = pq.train(
+            backend, residuals, pq_dim, shape.pq_book_size, n_iters, seed, progress=progress
+        )
         return TrainedModels(how, dim, backend.get(centers), sample.shift, backend.get(books))
 
 
@@ -82,7 +104,7 @@ def residual_step(shape: CodeShape, n_rows: int) -> int:
     """One of so many of n_rows training rows trains the codebooks: a sample is in row order, so
     that takes it evenly.
     """
-    most = shape.max_train_points_per_pq_code * pq.PQ_BOOK_SIZE
+    most = shape.max_train_points_per_pq_code * shape.pq_book_size
     most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // (shape.pq_dim * shape.pq_len)))
     return -(-n_rows // most)
 
@@ -92,6 +114,48 @@ def residuals_of(backend: Backend, x: Any, centers: Any) -> Any:
     x = pq.pad(backend.xp, x, centers.shape[1])
     labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
     return x - centers[labels[0]]
+
+
+def value_bounds(backend: Backend, x: HostArray, centers: Any) -> HostArray:
+    """Smallest and largest value of each component of shifted rows (n, dim) on the host, or of
+    their residuals to centers (n_lists, dim) on the device -> (2, dim) float32; of no rows
+    (+inf, -inf).
+    """
+    low, high = np.full(x.shape[1], np.inf, np.float32), np.full(x.shape[1], -np.inf, np.float32)
+    for at in range(0, len(x), _ROWS_AT_ONCE):
+        part = x[at : at + _ROWS_AT_ONCE]
+        if centers is not None:
+            part = backend.get(residuals_of(backend, backend.put(part), centers))
+        low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+    return np.stack([low, high])
+
+
+def with_bounds(models: TrainedModels, shape: ScalarShape, bounds: HostArray) -> TrainedModels:
+    """Models with a scalar quantiser for values within bounds (2, dim) float32, as coded."""
+    scalar = np.stack(sq.steps_of(bounds))
+    return dataclasses.replace(models, scalar=scalar, by_residual=shape.by_residual)
+
+
+def with_given_bounds(
+    where: str, models: TrainedModels, shape: ScalarShape, bounds: Any
+) -> TrainedModels:
+    """`with_bounds` that a caller brings: of rows in the data's coordinates, or of residuals."""
+    dim = models.dim
+    array = arrays.as_host(where, "bounds", bounds)
+    if array.shape != (2, dim):
+        raise bad_value(where, "bounds", f"have shape (2, {dim})", array.shape)
+    if array.dtype.kind not in "iuf":
+        raise bad_type(where, "bounds", "be numbers", array.dtype)
+    validate.finite(where, "bounds", array)
+    low, high = array
+    if (low > high).any():
+        at = int(np.flatnonzero(low > high)[0])
+        rule = "hold smallest values, then largest"
+        raise bad_value(where, "bounds", rule, f"{low[at]} and {high[at]} of component {at}")
+    coded = np.ascontiguousarray(array, np.float32)
+    if models.shift is not None and not shape.by_residual:
+        coded = coded - models.shift
+    return with_bounds(models, shape, coded)
 
 
 def build_part(
@@ -110,10 +174,7 @@ def build_part(
         centers = backend.put(models.centers)
         shift = None if models.shift is None else backend.put(models.shift)
         coarse = ivf.make_coarse(backend, centers, shift, models.metric)
-        codec: ivf.Codec = FlatCodec(models.metric, shift)
-        if models.codebooks is not None:
-            books = backend.put(models.codebooks)
-            codec = pq.PqCodec(models.metric, shift, centers, books)
+        codec = payloads.codec_of(backend, models, centers, shift)
         return ivf.fill(
             *(backend, rows, models.metric, coarse, codec, ids),
             progress=progress,

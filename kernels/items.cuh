@@ -87,7 +87,7 @@ __device__ __forceinline__ void load_pair(const ScanArgs& a, const Item& item, f
         memory.query[at] = q;
         memory.term[at] = a.terms == nullptr ? a.query_term[q] : a.terms[pair];
         if (ROWS_AS == 2) {
-            memory.term[at] += a.query_shift[q];  // q'.v - q'.shift is q'.r
+            memory.term[at] += a.query_shift[q];  // which products of bytes leave out
         }
         memory.highest[at] = rounded_up(a.ceiling[q] - memory.term[at]);
         memory.factor[at] = a.query_factor[q] * row_factor;

@@ -88,10 +88,15 @@ struct ListRows {
     template <int N>
     __device__ void load(int row, int d, Words<N>& out) const {
         constexpr int CODES = 2 * N < LEN ? 1 : 2 * N / LEN;  // that these components come from
-        const ROW* codes = a.rows + at(row) * a.pq_dim;
+        const ROW* codes = a.rows + at(row) * a.code_bytes;
         const int m = d / LEN;
         u8 code[CODES];
-        if (a.pq_dim % CODES == 0 && m < a.pq_dim) {
+        if (PACKED) {
+#pragma unroll
+            for (int i = 0; i < CODES; i++) {
+                code[i] = (u8)code_of(codes, m + i < a.pq_dim ? m + i : 0, a.pq_bits);
+            }
+        } else if (a.pq_dim % CODES == 0 && m < a.pq_dim) {
             struct alignas(CODES) Codes {
                 u8 x[CODES];
             };

@@ -6,7 +6,7 @@
 //
 // in      struct RefineArgs: queries (Q, D) f32, rows (N, D) ROW, candidates and ids (Q, R) i64
 // out     dists (Q, k) f32, names (Q, k) i64, padded with (+inf, -1)
-// defines BLOCK 256; ROW float, __half, i8 or u8; ROW_PQ 0
+// defines BLOCK 256; ROW float, __half, i8 or u8; CODEC 0
 // grid    (Q); a block owns a query, a group of 8 lanes one candidate at a time
 // shared  dynamic: 24 * capacity bytes, the selection
 // budget  refine: regs <= 128, spills 0, blocks/SM >= 2
@@ -54,7 +54,8 @@ ENTRY(refine)(const RefineArgs a) {
     const i64 query = blockIdx.x;  // [0, Q)
     const float* q = a.queries + query * a.dim;
     const i64* candidates = a.candidates + query * a.n_candidates;
-    const StoredRows rows{a.rows, a.scale, nullptr, nullptr, nullptr, a.dim, 0, 0, 0};
+    const StoredRows rows{a.rows,  a.scale, nullptr, nullptr, nullptr, nullptr,
+                          nullptr, a.dim,   0,       0,       0,       0};
     Selection best;
     best.begin(bytes, &arrived, a.capacity, a.k);
     for (int start = 0; start < a.n_candidates; start += GROUPS) {

@@ -8,7 +8,7 @@
 
 struct ScanArgs {
     const float* queries;    // (n_queries, dim)
-    const float* terms;      // (n_queries, n_probes) A(q, l); null where rows are stored whole
+    const float* terms;      // (n_queries, n_probes) A(q, l); null where no centre is added
     const i64* offsets;      // (n_lists + 1,) first storage row of each list
     const i64* ids;          // (n_rows,) the caller's names
     const float* norms;      // (n_rows,) N(v)
@@ -16,18 +16,20 @@ struct ScanArgs {
     const int* probes;       // (n_queries, n_probes) distinct lists, nearest first; -1 for none
     const u32* keep;         // (keep_words,) or (n_queries, keep_words) bits over the ids; or null
     const float* limit;      // (n_queries,) rows farther than it are dropped; or null
-    const ROW* rows;         // (n_rows, dim), or codes (n_rows, pq_dim)
+    const ROW* rows;         // (n_rows, dim), or codes (n_rows, code_bytes)
     const u32* halves;       // (n_rows + 31, words) what is scanned as scaled fp16, or null
     const float* scale;      // (n_rows,) or null, see rows.cuh
     const float* shift;      // (dim,) or null
     const float* codebooks;  // (pq_dim, pq_book_size, pq_len), PQ only
-    const float* centers;    // (n_lists, dim), PQ only
+    const float* step;       // (dim,), scalar codes only, see rows.cuh
+    const float* middle;     // (dim,), scalar codes only
+    const float* centers;    // (n_lists, dim), or null where none is added to rows
     const TABLE* lut;        // (n_queries, pq_dim, pq_book_size), scan_lut only
     float* dists;            // (n_splits, n_queries, k) out
     i64* names;              // (n_splits, n_queries, k) out
     float* book_reach;       // (pq_dim,) scratch, PQ only: at least the length of every entry
     u32* query_halves;       // (n_queries, words) scratch: q' as fp16, scaled, two a word
-    float* query_shift;      // (n_queries,) scratch, bytes only: q'.shift
+    float* query_shift;      // (n_queries,) scratch, bytes only: q'.shift, or minus q'.middle
     float* query_factor;  // (n_queries,) scratch: undoes that scale; 0 for one that is not finite
     double* ceiling;      // (n_queries,) scratch: the highest score that can matter
     double* slack;        // (n_queries,) scratch: bound of |filter score - canonical distance|
@@ -64,6 +66,8 @@ struct ScanArgs {
     int pq_dim;           // codes of a row, 0 for rows stored whole
     int pq_book_size;     // entries of a codebook
     int pq_len;           // components of an entry
+    int pq_bits;          // of a code
+    int code_bytes;       // of a row's codes, PQ only
     int budget;           // rows that the bound is made from
     int capacity;         // of the selection, see select.cuh
     int n_splits;         // blocks that share a query
@@ -75,8 +79,8 @@ constexpr int CHUNK = 128;             // rows between two looks at the selectio
 constexpr int GROUPS = BLOCK / GROUP;  // rows that a block scores at a time
 
 __device__ __forceinline__ StoredRows stored_rows(const ScanArgs& a) {
-    return StoredRows{a.rows, a.scale,  a.shift,        a.codebooks, a.centers,
-                      a.dim,  a.pq_dim, a.pq_book_size, a.pq_len};
+    return StoredRows{a.rows,    a.scale, a.shift,        a.codebooks, a.step,    a.middle,
+                      a.centers, a.dim,   a.pq_book_size, a.pq_len,    a.pq_bits, a.code_bytes};
 }
 
 __device__ __forceinline__ bool allowed(const ScanArgs& a, int query, i64 id) {

@@ -23,10 +23,12 @@
 //
 // in      struct ScanArgs in scan.cuh: queries (Q, dim), probes (Q, P), lists, payload, filter
 // out     dists (n_splits, Q, k) f32, names (n_splits, Q, k) i64, padded with (+inf, -1)
-// defines BLOCK 256; ROW and ROW_PQ, see rows.cuh; ROWS_AS 1 if whole rows are given as fp16 too, which
-//         the filter reads instead, 2 if it multiplies bytes as they are, 0 if it converts them;
+// defines BLOCK 256; ROW and CODEC, see rows.cuh; ROWS_AS 1 if whole rows are given as fp16 too, which
+//         the filter reads instead, 2 if it multiplies bytes or scalar codes as they are, 0 if it
+//         converts them;
 //         PQ_LEN 1, 2, 4 or 8 components of an entry, then the codebooks are in shared memory, or 0:
-//         any length, entries are read where they are; TABLE (not read here)
+//         any length, entries are read where they are; PACKED 1 if codes have less than 8 bits;
+//         TABLE (not read here)
 // grid    scan_begin (max(ceil(2 L / BLOCK), pq_dim)), scan_measure, scan_bound, scan_tighten,
 //         scan_finish (Q),
 //         scan_plan (1), scan_group (ceil(Q P / BLOCK)), scan_filter (what the device holds),

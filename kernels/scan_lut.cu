@@ -9,7 +9,7 @@
 //
 // in      struct ScanArgs in scan.cuh; lut (Q, pq_dim, pq_book_size) TABLE, of 2q or q
 // out     dists (n_splits, Q, k) f32, names (n_splits, Q, k) i64, padded with (+inf, -1)
-// defines BLOCK 256; TABLE float or __half; ROW u8 and ROW_PQ 1
+// defines BLOCK 256; TABLE float or __half; ROW u8 and CODEC 1
 // grid    (Q, n_splits): a block walks every n_splits-th chunk of 128 rows of its query's lists
 // shared  dynamic: the table if table_is_shared, then max(4 * (budget + 128), 24 * capacity) bytes,
 //         at least BLOCK * 12
@@ -24,13 +24,14 @@
 // Sum of the table's entries for one row's codes, by one group of lanes.
 struct TableScore {
     const TABLE* table;  // (pq_dim, pq_book_size) shared or global
-    const u8* codes;     // (n_rows, pq_dim)
-    int pq_dim, pq_book_size;
+    const u8* codes;     // (n_rows, code_bytes)
+    int pq_dim, pq_book_size, pq_bits, code_bytes;
 
     __device__ float operator()(i64 row) const {
         float sum = 0.0f;
         for (int m = lane_in_group(); m < pq_dim; m += GROUP) {
-            sum += to_float(table[m * pq_book_size + codes[row * pq_dim + m]]);
+            sum +=
+                to_float(table[m * pq_book_size + code_of(codes + row * code_bytes, m, pq_bits)]);
         }
         return group_sum(sum);
     }
@@ -90,7 +91,7 @@ ENTRY(scan_lut)(const ScanArgs a) {
     double* partial = reinterpret_cast<double*>(rest);
     const double slack = query_scale(a, query, partial).slack +
                          table_slack(table, a.pq_dim, a.pq_book_size, partial);
-    const TableScore score{table, a.rows, a.pq_dim, a.pq_book_size};
+    const TableScore score{table, a.rows, a.pq_dim, a.pq_book_size, a.pq_bits, a.code_bytes};
     float bound =
         first_bound(a, query, split, 0.0f, score, reinterpret_cast<u32*>(rest), histogram, found);
     if (a.limit != nullptr) {

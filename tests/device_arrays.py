@@ -16,9 +16,17 @@ ALIGNMENT = 256
 
 DTYPES = ["bool_", "uint8", "int8", "uint32", "int32", "int64", "uint64"]
 DTYPES += ["float16", "float32", "float64"]
-UFUNCS = ["maximum", "minimum", "sqrt", "square", "isfinite"]
+UFUNCS = ["maximum", "minimum", "sqrt", "square", "isfinite", "rint"]
 CREATORS = ["empty", "zeros", "full", "arange"]
-FUNCTIONS = ["asarray", "ascontiguousarray", "concatenate", "empty_like", "zeros_like", "where"]
+FUNCTIONS = [
+    "asarray",
+    "ascontiguousarray",
+    "concatenate",
+    "empty_like",
+    "zeros_like",
+    "ones_like",
+    "where",
+]
 FUNCTIONS += ["from_dlpack", "searchsorted"]
 WAITING = ["flatnonzero"]  # the size of their result is only known on the device
 NAMES = DTYPES + UFUNCS + CREATORS + FUNCTIONS + WAITING
@@ -216,6 +224,9 @@ class ArrayModule:
 
     def zeros_like(self, x):
         return self.zeros(self._own(x).shape, x.dtype)
+
+    def ones_like(self, x):
+        return self.full(self._own(x).shape, 1, x.dtype)
 
     def where(self, condition, a, b):
         plain = [x.host if isinstance(x, DeviceArray) else x for x in (a, b)]

@@ -282,7 +282,22 @@ into(
     "scan_lists",
     "scan_measure",
     "scan_lists far",
-    ("scale.slack + half_rounding(a.dim, longest, reach)", "scale.slack"),
+    ("scale.slack + rounding_error", "scale.slack"),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists sq",
+    ("return {(float)-product, longest", "return {(float)product, longest"),
+    ("return CODEC == 2 && d < a.dim ? x * a.step[d] : x;", "return x;"),
+    ("__fadd_rn(__fmul_rn(code, step[d]), middle[d])", "__fmul_rn(code, step[d])"),
+    ("centers == nullptr ? x : __fadd_rn(x, centers[(i64)list * dim + d])", "x"),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists sq far",
+    ("sum * half_relative(a.dim) + small + 0x1p-20 * length * away", "0.0"),
 )
 into(
     "scan_lists",
@@ -452,10 +467,18 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists pq 2",
-    ("a.rows + at(row) * a.pq_dim", "a.rows + first * a.pq_dim"),
+    ("a.rows + at(row) * a.code_bytes", "a.rows + first * a.code_bytes"),
     ("(book * a.pq_book_size + code[i]) * LEN", "(book * a.pq_book_size + code[i])"),
     ("const int book = m + i < a.pq_dim ? m + i : 0;", "const int book = m;"),
     ("a.codebooks[i] * scale, next * scale", "a.codebooks[i], next"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists pq 5 bits 2 long",
+    ("if (shift + bits > 8) {", "if (shift + bits > 9) {"),
+    ("found & ((1 << bits) - 1)", "found"),
+    ("m + i < a.pq_dim ? m + i : 0, a.pq_bits", "m, a.pq_bits"),
 )
 into(
     "scan_lists",
@@ -587,7 +610,7 @@ into(
     "scan_lists",
     "scan_queries",
     "scan_lists pq walk",
-    ("(i64)m * pq_book_size + rows[row * pq_dim + m]", "(i64)m + rows[row * pq_dim + m]"),
+    ("(i64)m * pq_book_size + code_of", "(i64)m + code_of"),
     ("centers[(i64)list * dim + d]", "centers[d]"),
 )
 into(
@@ -595,7 +618,7 @@ into(
     "scan_lut",
     "scan_lut more float32",
     ("cp_async_wait<0>();", "cp_async_wait<1>();"),
-    ("m * pq_book_size + codes[row * pq_dim + m]", "m + codes[row * pq_dim + m]"),
+    ("m * pq_book_size + code_of", "m + code_of"),
     ("m < pq_dim; m += GROUP", "m < pq_dim - 1; m += GROUP"),
     ("cp_async_16(static_cast<char*>(to) + i,", "cp_async_16(static_cast<char*>(to) + i + 16,"),
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.data import clustered
-from gpuann import ivf_flat, ivf_pq, shards
+from gpuann import ivf_flat, ivf_pq, ivf_sq, shards
 
 ROWS, QUERIES = clustered(700, 16, 30)
 KINDS = {
@@ -16,6 +16,11 @@ KINDS = {
     "ivf_pq": (
         ivf_pq.IndexParams(n_lists=10, pq_dim=5, kmeans_n_iters=4),
         ivf_pq.SearchParams(n_probes=4),
+    ),
+    "ivf_sq": (ivf_sq.IndexParams(n_lists=10), ivf_sq.SearchParams(n_probes=4)),
+    "ivf_sq whole": (
+        ivf_sq.IndexParams(n_lists=10, by_residual=False, metric="cosine"),
+        ivf_sq.SearchParams(n_probes=4),
     ),
 }
 

@@ -300,7 +300,7 @@ add("refine wide", "refine", _refine(REAL, 30, 700, 2, 40, 9, "sqeuclidean"))
 def _lists(case, n_queries, n_probes, k, queries, rng, **more):
     n_lists = len(case.lists.radius)
     probes = scan_cases.probes(rng, n_queries, n_lists, n_probes)
-    terms = case.terms(queries, probes) if hasattr(case.payload, "codes") else None
+    terms = case.terms(queries, probes)
     return {
         "queries": queries,
         "terms": terms,
@@ -362,6 +362,21 @@ def _pq(make, n_rows, n_lists, pq_dim, pq_len, n_queries, n_probes, k, metric, *
     def arguments(rng):
         case = scan_cases.pq(rng, make, metric=metric, **shape)
         queries = make(rng, n_queries, pq_dim * pq_len)
+        return _lists(
+            case, n_queries, n_probes, k, queries, rng, **_restrict(rng, n_queries, n_rows, **extra)
+        )
+
+    return arguments
+
+
+def _sq(make, n_rows, n_lists, dim, n_queries, n_probes, k, metric="sqeuclidean", **extra):
+    """extra: residual, keep, limit."""
+    shape = {"n_rows": n_rows, "n_lists": n_lists, "dim": dim, "metric": metric}
+    shape |= {"residual": extra.pop("residual", True)}
+
+    def arguments(rng):
+        case = scan_cases.sq(rng, make, **shape)
+        queries = make(rng, n_queries, dim)
         return _lists(
             case, n_queries, n_probes, k, queries, rng, **_restrict(rng, n_queries, n_rows, **extra)
         )
@@ -586,10 +601,45 @@ for pq_len in (1, 2, 4, 8):
     make = _pq(LATTICE, 700, 3, 100 // pq_len, pq_len, 90, 2, 7, "inner_product")
     _scan(f"pq {pq_len} odd", make)
     _scan(f"pq {pq_len} wide", _pq(REAL, 130, 2, 272 // pq_len, pq_len, 70, 2, 7, "sqeuclidean"))
-for bits in (4, 5, 6, 7):  # a byte a code, in smaller books
-    make = _pq(REAL, 300, 3, 12, 2, 40, 2, 7, "sqeuclidean", pq_book_size=2**bits)
-    _scan(f"pq {bits} bits", make)
+for bits, pq_len in ((4, 1), (5, 2), (6, 4), (7, 8)):
+    book = {"pq_book_size": 2**bits}
+    make = _pq(REAL, 120, 3, 16 // pq_len + 1, pq_len, 6, 2, 7, "sqeuclidean", **book)
+    _scan(f"pq {bits} bits small", make, small=True)
+    make = _pq(REAL, 120, 9, 16 // pq_len, pq_len, 2, 3, 7, "inner_product", **book)
+    _scan(f"pq {bits} bits walk", make, small=True)
+    make = _pq(REAL, 1200, 2, 8 // pq_len, pq_len, 6, 2, 2, "sqeuclidean", **book)
+    _scan(f"pq {bits} bits epochs", make, small=True, settings=MANY_EPOCHS)
+for bits in (4, 5, 6, 7):
+    for pq_len in (1, 2, 3, 4, 8):
+        make = _pq(LATTICE, 300, 3, 13, pq_len, 40, 2, 7, "sqeuclidean", pq_book_size=2**bits)
+        _scan(f"pq {bits} bits {pq_len} long", make)
 _scan("pq overflow", _pq(LATTICE, 300, 2, 2, 1, 8, 2, 2, "sqeuclidean"), settings=FEW_SURVIVORS)
+
+
+_scan("sq", _sq(REAL, 120, 3, 12, 6, 2, 7), small=True)
+_scan("sq walk", _sq(REAL, 120, 9, 10, 2, 3, 7, "inner_product"), small=True)
+_scan("sq epochs", _sq(REAL, 1200, 2, 8, 6, 2, 2), small=True, settings=MANY_EPOCHS)
+for dim in (1, 7, 36, 100, 300):
+    make = _sq(LATTICE, 200, 2, dim, 70, 2, 9, "inner_product" if dim % 2 else "sqeuclidean")
+    _scan(f"sq lattice {dim}", make)
+    _scan(f"sq rows {dim}", _sq(REAL, 200, 2, dim, 70, 2, 9, residual=False))
+_scan("sq limit", _sq(REAL, 200, 3, 9, 30, 2, 9, keep="each", limit=True))
+_scan("sq overflow", _sq(LATTICE, 300, 2, 2, 8, 2, 2), settings=FEW_SURVIVORS)
+
+
+def _uneven(rng, *shape):
+    """Components of very different size, so that steps are too."""
+    return (rng.standard_normal(shape) * 10.0 ** rng.integers(-6, 6, shape[-1])).astype(FLOAT32)
+
+
+def _far_middle(rng, *shape):
+    """Two rows are steps and middles: codes of small steps far from the origin."""
+    x = rng.standard_normal(shape)
+    return (x * ([[1e-3], [300.0]] if shape[0] == 2 and len(shape) == 2 else 1)).astype(FLOAT32)
+
+
+_scan("sq uneven", _sq(_uneven, 300, 3, 17, 40, 2, 9))
+_scan("sq far", _sq(_far_middle, 300, 3, 17, 40, 2, 9))
 
 
 def _table(make, dtype, *shape, **extra):

@@ -6,20 +6,23 @@ import numpy as np
 import oracle
 import strategies
 
-from gpuann.backends.seam import FlatPayload, Lists, PqPayload
+from gpuann.backends import packing
+from gpuann.backends.seam import FlatPayload, Lists, PqPayload, SqPayload
 
 
 class Case(NamedTuple):
     """A payload in lists; `rows` are its decoded rows in storage order, `list_of` their lists."""
 
-    payload: FlatPayload | PqPayload
+    payload: FlatPayload | PqPayload | SqPayload
     lists: Lists
     rows: np.ndarray
     list_of: np.ndarray
     metric: str
 
     def terms(self, queries, probes):
-        """A(q, l) (Q, P) float32 of a PQ payload."""
+        """A(q, l) (Q, P) float32, None where no centre is added to rows."""
+        if getattr(self.payload, "centers", None) is None:
+            return None
         q, c = queries.astype(np.float64), self.payload.centers.astype(np.float64)
         product = np.einsum("qd,qpd->qp", q, c[probes])
         if self.metric == "inner_product":
@@ -89,7 +92,24 @@ def pq(rng, make, *, n_rows, n_lists, pq_dim, pq_len, metric, pq_book_size=256):
     rows = oracle.decode(codes, codebooks, centers[list_of]).astype(np.float32)
     reach = 2 * np.sqrt((centers.astype(np.float64) ** 2).sum(axis=1))
     lists, list_of = _lists(rng, rows, offsets, reach, metric)
-    return Case(PqPayload(codes, codebooks, centers), lists, rows, list_of, metric)
+    packed = packing.pack(np, codes, packing.bits_of(pq_book_size))
+    return Case(PqPayload(packed, codebooks, centers), lists, rows, list_of, metric)
+
+
+def sq(rng, make, *, n_rows, n_lists, dim, metric, residual=True):
+    """Scalar codes about random centres, or about the origin."""
+    offsets = strategies.partition(rng, n_rows, n_lists)
+    list_of = np.repeat(np.arange(n_lists), np.diff(offsets))
+    centers = make(rng, n_lists, dim) if residual else None
+    codes = rng.integers(-128, 128, (n_rows, dim)).astype(np.int8)
+    step, middle = np.abs(make(rng, 2, dim)) / np.float32([[64], [1]])
+    decoded = (codes * step).astype(np.float32) + middle
+    reach = np.zeros(n_lists)
+    if residual:
+        decoded = decoded + centers[list_of]
+        reach = 2 * np.sqrt((centers.astype(np.float64) ** 2).sum(axis=1))
+    lists, list_of = _lists(rng, decoded, offsets, reach, metric)
+    return Case(SqPayload(codes, step, middle, centers), lists, decoded, list_of, metric)
 
 
 def bits(allowed):

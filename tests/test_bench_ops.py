@@ -41,9 +41,9 @@ def test_the_innermost_loop_with_products():
 @pytest.mark.parametrize("arch", ["80", "90"])
 def test_loops_over_components_do_not_spill(arch):
     """What the budgets of scan_filter and assign say of the variants that are in use."""
-    codes = [variants.scan_lists("uint8", pq=True, pq_len=n) for n in (1, 4)]
-    u8 = variants.scan_lists("uint8", pq=False, rows_as=variants.RowsAs.BYTES)
-    rows = variants.scan_lists("float32", pq=False, rows_as=variants.RowsAs.HALVES)
+    codes = [variants.scan_lists(variants.Codec.PQ, "uint8", pq_len=n) for n in (1, 4)]
+    u8 = variants.scan_lists(variants.Codec.WHOLE, "uint8", rows_as=variants.RowsAs.BYTES)
+    rows = variants.scan_lists(variants.Codec.WHOLE, "float32", rows_as=variants.RowsAs.HALVES)
     loops = {
         variant.variant: sass.product_loop(variant, entry, arch)
         for variant, entry in [

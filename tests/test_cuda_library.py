@@ -104,6 +104,16 @@ def test_split_batches_and_paths_equal_one(device, kind):
         assert "scan_queries" in small, "small batches took the same path as large ones"
 
 
+@pytest.mark.parametrize("bits", [4, 7])
+def test_packed_codes_are_those_of_the_cpu(device, bits):
+    shape = {"n_lists": 12, "pq_dim": 7, "pq_bits": bits}
+    there = models.build("ivf_pq", ROWS, **shape, device="cuda")
+    here = models.build("ivf_pq", ROWS, **shape, device="cpu")
+    assert_same(there.core.payload.codes.get(), here.core.payload.codes)
+    for queries in (QUERIES, QUERIES[:2]):
+        assert_same_knn(models.search(there, queries, 10), models.search(here, queries, 10))
+
+
 @pytest.mark.parametrize("metric", models.METRICS)
 def test_all_lists_probed_is_brute_force(device, metric):
     flat = models.build("ivf_flat", ROWS, metric, n_lists=7, device="cuda")

@@ -263,6 +263,8 @@ def test_a_search_takes_few_launches(device, kind, n):
         ("ivf_flat", 200): 13,
         ("ivf_pq", 1): 4,
         ("ivf_pq", 200): 13,
+        ("ivf_sq", 1): 3,
+        ("ivf_sq", 200): 13,
     }
     assert len(launches) == want[kind, n], launches
     # elementwise work of the array module, each a small launch of its own on a GPU

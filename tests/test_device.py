@@ -394,13 +394,13 @@ class TestSource:
     """The text of a variant."""
 
     def test_constants_first_and_headers_once(self):
-        made = variants.scan_lists(np.float16, pq=False)
+        made = variants.scan_lists(variants.Codec.WHOLE, np.float16)
         assert made.text.startswith("#define BLOCK 256\n#define TABLE float\n#define ROW __half\n")
         assert made.text.count("typedef long long i64;") == 1
         assert '#include "' not in made.text.replace('#include "ptx_host.h"', "")
         assert (
             made.symbol("scan_bound")
-            == "scan_bound__BLOCK256_PQ_LEN0_ROWhalf_ROWS_AS0_ROW_PQ0_TABLEfloat"
+            == "scan_bound__BLOCK256_PQ_LEN0_ROWhalf_ROWS_AS0_CODEC0_TABLEfloat"
         )
         assert "\nENTRY(" not in made.text
 

@@ -12,18 +12,22 @@ from compare import assert_same, assert_same_knn
 from emu import Fibers
 from engines import needs_fibers
 
+import gpuann
 from bench.data import clustered
-from gpuann import brute_force, distributed, ivf_flat, ivf_pq, shards
+from gpuann import brute_force, distributed, ivf_flat, ivf_pq, ivf_sq, kinds, shards
 
 ROWS, QUERIES = clustered(900, 16, 40)
 IDS = np.random.default_rng(5).permutation(4000)[:900].astype(np.int64)
 CUTS = [0, 1, 300, 620, 900]
-KINDS = ["ivf_flat", "ivf_pq"]
+KINDS = ["ivf_flat", "ivf_pq", "ivf_sq", "ivf_sq whole"]
 
 
 def trained(kind, metric="sqeuclidean", rows=ROWS, seed=0):
     if kind == "ivf_flat":
         params = ivf_flat.IndexParams(n_lists=12, metric=metric, seed=seed)
+    elif kind != "ivf_pq":
+        residual = kind == "ivf_sq"
+        params = ivf_sq.IndexParams(n_lists=12, metric=metric, seed=seed, by_residual=residual)
     else:
         params = ivf_pq.IndexParams(
             n_lists=12, metric=metric, pq_dim=8, kmeans_n_iters=4, seed=seed
@@ -56,7 +60,7 @@ def answer(some, k=10, devices=("cpu",), queries=QUERIES, **more):
     kind = some[0]
     params = None
     if kind.models is not None:
-        module = ivf_flat if kind.models.codebooks is None else ivf_pq
+        module = getattr(gpuann, kinds.name_of(kind.models))
         params = module.SearchParams(n_probes=4)
     return shards.search(params, index, queries, k)
 
@@ -100,7 +104,7 @@ def test_any_arrangement_answers_as_the_single_index(kind, metric):
     assert_same_knn(answer(made, devices=["cpu"] * 6, n_replicas=2), want)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS[:2])
 def test_the_answer_is_that_of_the_public_index(kind):
     made = trained(kind)
     width = made.centers[:, :16]
@@ -204,6 +208,8 @@ def test_parts_made_on_a_device_are_those_of_the_cpu(kind):
         params = {
             "ivf_flat": ivf_flat.IndexParams(n_lists=12, kmeans_n_iters=3),
             "ivf_pq": ivf_pq.IndexParams(n_lists=12, kmeans_n_iters=3, pq_dim=8),
+            "ivf_sq": ivf_sq.IndexParams(n_lists=12, kmeans_n_iters=3),
+            "ivf_sq whole": ivf_sq.IndexParams(n_lists=12, kmeans_n_iters=3, by_residual=False),
         }[kind]
         on_cpu = distributed.train_distributed(params, samples, device="cpu")
         there = distributed.train_distributed(params, samples, device="cuda:1")

@@ -10,7 +10,7 @@ import pytest
 from compare import assert_close, assert_same
 
 from bench.data import clustered
-from gpuann import distributed, ivf_flat, ivf_pq, kmeans
+from gpuann import distributed, ivf_flat, ivf_pq, ivf_sq, kmeans
 from gpuann.distributed import partial_kmeans, sampling
 
 ROWS, _ = clustered(3000, 12, 1)
@@ -19,6 +19,8 @@ CUTS = [0, 7, 400, 401, 900]
 PARAMS = {
     "ivf_flat": ivf_flat.IndexParams(n_lists=20, kmeans_n_iters=6),
     "ivf_pq": ivf_pq.IndexParams(n_lists=20, kmeans_n_iters=6, pq_dim=5),
+    "ivf_sq": ivf_sq.IndexParams(n_lists=20, kmeans_n_iters=6),
+    "ivf_sq whole": ivf_sq.IndexParams(n_lists=20, kmeans_n_iters=6, by_residual=False),
 }
 
 
@@ -188,7 +190,7 @@ def test_lloyd_by_sums_is_lloyd_in_one_place(kind, cuts):
     samples = samples_of(ROWS, cuts)
     one = distributed.train_local(PARAMS[kind], samples, device="cpu")
     many = distributed.train_distributed(PARAMS[kind], samples, device="cpu")
-    for name in ("centers", "codebooks"):
+    for name in ("centers", "codebooks", "scalar"):
         got, want = getattr(many, name), getattr(one, name)
         assert (got is None) == (want is None)
         if want is not None:
@@ -202,7 +204,7 @@ def test_on_a_lattice_the_parts_make_no_difference_to_the_last_bit(kind):
     one = distributed.train_local(PARAMS[kind], samples, device="cpu")
     many = distributed.train_distributed(PARAMS[kind], samples, device="cpu")
     assert_same(many.centers, one.centers)
-    if kind == "ivf_flat":
+    if kind != "ivf_pq":
         assert many.fingerprint == one.fingerprint
     else:  # residuals are not whole numbers
         assert_close(many.codebooks, one.codebooks, rtol=0, atol=1e-5)

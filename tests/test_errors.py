@@ -40,10 +40,10 @@ CASES = {
         ValueError,
         "ivf_pq.IndexParams: pq_bits must be between 4 and 8, got 9",
     ),
-    "pq_bits 5": (
-        lambda: params(pq_bits=5),
+    "pq_bits 3": (
+        lambda: params(pq_bits=3),
         ValueError,
-        "ivf_pq.IndexParams: pq_bits must be 8 in this version, got 5",
+        "ivf_pq.IndexParams: pq_bits must be between 4 and 8, got 3",
     ),
     "n_lists 0": (
         lambda: params(n_lists=0),

@@ -91,7 +91,7 @@ def constants(text):
 
 
 def test_sizes_agree_between_launchers_and_kernels():
-    scan = constants(variants.scan_lists(np.float32, pq=False).text)
+    scan = constants(variants.scan_lists(variants.Codec.WHOLE, np.float32).text)
     assert scan["TILE"] == _sizes.TILE
     assert scan["GROUP"] == _sizes.GROUP
     assert scan["CHUNK"] == _sizes.CHUNK

@@ -29,7 +29,7 @@ def force(monkeypatch, path):
 
 
 def scan(case, queries, probes, k, **more):
-    terms = case.terms(queries, probes) if hasattr(case.payload, "codes") else None
+    terms = case.terms(queries, probes)
     return scan_lists(queries, terms, case.payload, case.lists, probes, k, case.metric, **more)
 
 
@@ -66,6 +66,20 @@ def test_pq(rng, monkeypatch, path, metric, pq_len):
         rng, strategies.real, n_rows=400, n_lists=6, pq_dim=5, pq_len=pq_len, metric=metric
     )
     queries, probes = strategies.real(rng, 50, 5 * pq_len), scan_cases.probes(rng, 50, 6, 3)
+    got = scan(case, queries, probes, 10)
+    assert_knn(got, case.truth(queries, probes, 11), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("metric", ["sqeuclidean", "inner_product"])
+@pytest.mark.parametrize("residual", [True, False])
+def test_sq(rng, monkeypatch, path, metric, residual):
+    force(monkeypatch, path)
+    n_lists = 1 if path == "one_list" else 6
+    shape = {"n_rows": 400, "n_lists": n_lists, "dim": 11, "metric": metric, "residual": residual}
+    case = scan_cases.sq(rng, strategies.real, **shape)
+    queries = strategies.real(rng, 50, 11)
+    probes = scan_cases.probes(rng, 50, n_lists, min(3, n_lists))
     got = scan(case, queries, probes, 10)
     assert_knn(got, case.truth(queries, probes, 11), rtol=1e-5, atol=1e-5)
 

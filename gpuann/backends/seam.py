@@ -58,14 +58,27 @@ class PqPayload(NamedTuple):
     """Rows stored as product-quantised residuals: v = centers[l] + codebooks[m, codes[:, m]]."""
 
     codes: Array
-    """(n_rows, pq_dim) uint8."""
+    """(n_rows, row_bytes) uint8: pq_dim codes of 4 to 8 bits side by side, see `packing`."""
     codebooks: Array
-    """(pq_dim, pq_book_size, pq_len) float32."""
+    """(pq_dim, pq_book_size, pq_len) float32, pq_book_size = 2^bits."""
     centers: Array
     """(n_lists, pq_dim * pq_len) float32, zero-padded."""
 
 
-Payload: TypeAlias = FlatPayload | PqPayload
+class SqPayload(NamedTuple):
+    """Rows stored as scalar codes: v = centers[l] + r(v), r(v) = middle + step * codes."""
+
+    codes: Array
+    """(n_rows, dim) int8."""
+    step: Array
+    """(dim,) float32, 0 or more."""
+    middle: Array
+    """(dim,) float32, what code 0 stands for."""
+    centers: Array | None
+    """(n_lists, dim) float32 where residuals are coded; None: the rows themselves are."""
+
+
+Payload: TypeAlias = FlatPayload | PqPayload | SqPayload
 
 
 class Ops(Protocol):
@@ -151,7 +164,7 @@ class Ops(Protocol):
 
         queries (Q, D); probes (Q, P) int32, distinct, nearest first (on a device also -1 for
         none, for queries that are not finite); terms (Q, P) float32 is
-        A(q, l) of every pair, or None where rows are stored whole; keep is None, one bit set
+        A(q, l) of every pair, or None where no centre is added to rows; keep is None, one bit set
         (words,) uint32 over the ids or one per query (Q, words); limit (Q,) float32 drops rows
         farther than it; rescore False lets distances be scan scores, with the same k rows for each
         query (the coarse step, which needs the set). -> dists (Q, k) float32 canonical, ids (Q, k)

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpuann import kmeans
-from gpuann.backends import Backend
+from gpuann.backends import Backend, packing
 from gpuann.backends.seam import Array, PqPayload
 from gpuann.codecs import vectors
 from gpuann.metric import Metric
-
-PQ_BOOK_SIZE = 256
 
 
 def default_pq_dim(dim: int) -> int:
@@ -46,14 +44,21 @@ def pieces(backend: Backend, x: Array, pq_dim: int) -> Array:
 
 
 def train(
-    backend: Backend, residuals: Array, pq_dim: int, n_iters: int, seed: int, *, progress: bool
+    backend: Backend,
+    residuals: Array,
+    pq_dim: int,
+    pq_book_size: int,
+    n_iters: int,
+    seed: int,
+    *,
+    progress: bool,
 ) -> Array:
-    """Codebooks from residuals (n, pq_dim * pq_len) -> (pq_dim, PQ_BOOK_SIZE, pq_len) float32.
+    """Codebooks from residuals (n, pq_dim * pq_len) -> (pq_dim, pq_book_size, pq_len) float32.
 
     All sub-quantisers are trained at once, as a batch of k-means problems.
     """
     x = pieces(backend, residuals, pq_dim)
-    start = kmeans.random_rows(x.shape[1], PQ_BOOK_SIZE, seed)
+    start = kmeans.random_rows(x.shape[1], pq_book_size, seed)
     return kmeans.lloyd(
         backend, x, x[:, backend.put(start)], n_iters, tol=0.0, progress=progress, name="codebooks"
     ).centers
@@ -69,11 +74,17 @@ class PqCodec:
     centers: Array
     """(n_lists, pq_dim * pq_len) float32, shifted and padded."""
     codebooks: Array
-    """(pq_dim, PQ_BOOK_SIZE, pq_len) float32."""
+    """(pq_dim, pq_book_size, pq_len) float32."""
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return packing.bits_of(self.codebooks.shape[1])
 
     def allocate(self, backend: Backend, n_rows: int, dim: int, dtype: Any) -> PqPayload:
         """An empty payload for n_rows rows."""
-        codes = backend.xp.empty((n_rows, len(self.codebooks)), backend.xp.uint8)
+        width = packing.row_bytes(len(self.codebooks), self.bits)
+        codes = backend.xp.empty((n_rows, width), backend.xp.uint8)
         return PqPayload(codes, self.codebooks, self.centers)
 
     def encode(
@@ -87,7 +98,7 @@ class PqCodec:
         x = vectors.moved(vectors.as_float(xp, rows, self.metric), self.shift)
         center = self.centers[labels]
         codes = self.codes(backend, pad(xp, x, self.centers.shape[1]) - center)
-        payload.codes[position] = codes
+        payload.codes[position] = packing.pack(xp, codes, self.bits)
         decoded = center + self.codebooks[xp.arange(pq_dim), codes].reshape(len(codes), -1)
         reach = 2 * vectors.lengths(xp, center) + vectors.lengths(xp, decoded)
         if self.metric == "inner_product":

@@ -17,6 +17,14 @@ PQ_LENGTHS = (1, 2, 4, 8)  # components of an entry whose codes become fragments
 TABLE_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
 
 
+class Codec(IntEnum):
+    """How rows are stored."""
+
+    WHOLE = 0
+    PQ = 1
+    SQ = 2
+
+
 class RowsAs(IntEnum):
     """What the list-major scan multiplies of rows stored whole."""
 
@@ -52,23 +60,29 @@ def build_lut(dtype: Any) -> Source:
 def scan_lut(dtype: Any) -> Source:
     """By the table's dtype."""
     table = ("TABLE", TABLE_TYPES[np.dtype(dtype)])
-    return source("scan_lut", (_BLOCK, table, ("ROW", "u8"), ("ROW_PQ", "1")))
+    return source("scan_lut", (_BLOCK, table, ("ROW", "u8"), ("CODEC", str(int(Codec.PQ)))))
 
 
 def scan_lists(
-    dtype: Any, *, pq: bool, pq_len: int = 0, rows_as: RowsAs = RowsAs.CONVERTED
+    codec: Codec,
+    dtype: Any,
+    *,
+    pq_len: int = 0,
+    packed: bool = False,
+    rows_as: RowsAs = RowsAs.CONVERTED,
 ) -> Source:
-    """By the stored dtype, uint8 codes for PQ, and how whole rows are multiplied. pq_len: one of
-    PQ_LENGTHS if the codebooks are to be in shared memory, 0 for any length.
+    """By the dtype of rows or codes, and how they are multiplied. pq_len: one of PQ_LENGTHS if the
+    codebooks are to be in shared memory, 0 for any length; packed: those have less than 8 bits.
     """
     row = ("ROW", ROW_TYPES[np.dtype(dtype)])
-    codes = ("ROW_PQ", str(int(pq))), ("PQ_LEN", str(pq_len)), ("ROWS_AS", str(int(rows_as)))
-    return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, *codes))
+    which = {"CODEC": codec, "PQ_LEN": pq_len, "PACKED": packed, "ROWS_AS": rows_as}
+    numbers = ((name, str(int(value))) for name, value in which.items())
+    return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, *numbers))
 
 
 def refine(dtype: Any) -> Source:
     """By the stored dtype."""
-    return source("refine", (_BLOCK, ("ROW", ROW_TYPES[np.dtype(dtype)]), ("ROW_PQ", "0")))
+    return source("refine", (_BLOCK, ("ROW", ROW_TYPES[np.dtype(dtype)]), ("CODEC", "0")))
 
 
 def table() -> list[Source]:
@@ -79,9 +93,11 @@ def table() -> list[Source]:
         *(pairwise(metric) for metric in ("sqeuclidean", "inner_product")),
         *(build_lut(dtype) for dtype in TABLE_TYPES),
         *(scan_lut(dtype) for dtype in TABLE_TYPES),
-        *(scan_lists(dtype, pq=False) for dtype in ROW_TYPES),
-        *(scan_lists(t, pq=False, rows_as=RowsAs.HALVES) for t in (np.float32, np.float16)),
-        *(scan_lists(t, pq=False, rows_as=RowsAs.BYTES) for t in (np.int8, np.uint8)),
-        *(scan_lists(np.uint8, pq=True, pq_len=length) for length in (0, *PQ_LENGTHS)),
+        *(scan_lists(Codec.WHOLE, dtype) for dtype in ROW_TYPES),
+        *(scan_lists(Codec.WHOLE, t, rows_as=RowsAs.HALVES) for t in (np.float32, np.float16)),
+        *(scan_lists(Codec.WHOLE, t, rows_as=RowsAs.BYTES) for t in (np.int8, np.uint8)),
+        *(scan_lists(Codec.PQ, np.uint8, pq_len=length) for length in (0, *PQ_LENGTHS)),
+        *(scan_lists(Codec.PQ, np.uint8, pq_len=length, packed=True) for length in PQ_LENGTHS),
+        scan_lists(Codec.SQ, np.int8, rows_as=RowsAs.BYTES),
         *(refine(dtype) for dtype in ROW_TYPES),
     ]

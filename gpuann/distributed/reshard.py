@@ -11,7 +11,8 @@ import numpy as np
 
 from gpuann import arrays, backends, brute_force, validate
 from gpuann.arrays import HostArray
-from gpuann.backends.seam import Lists, Payload, PqPayload
+from gpuann.backends.seam import Lists
+from gpuann.codecs import payloads
 from gpuann.distributed.shard import Shard, distinct, shard_of
 from gpuann.errors import bad_type, bad_value
 from gpuann.partitions import cut_evenly
@@ -42,12 +43,9 @@ def merge(shards: Iterable[Shard]) -> Shard:
     radius = np.max([shard.lists.radius for shard in shards], axis=0)
     offsets = np.sum([shard.lists.offsets for shard in shards], axis=0)
     lists = Lists(offsets, ids[order], norms, radius)
-    rows = _stored(first.payload)
-    moved = {
-        name: np.concatenate([getattr(shard.payload, name) for shard in shards])[order]
-        for name in rows
-    }
-    payload = first.payload._replace(**moved)
+    parts = [payloads.rows_of(shard.payload) for shard in shards]
+    moved = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
+    payload = payloads.with_rows(first.payload, moved)
     return Shard(first.metric, first.dim, first.models, payload, lists, n_dropped)
 
 
@@ -71,8 +69,8 @@ def select(shard: Shard, keep: HostArray) -> Shard:
     lists = shard.lists._replace(
         offsets=offsets, ids=shard.ids[keep], norms=shard.lists.norms[keep]
     )
-    moved = {name: getattr(shard.payload, name)[keep] for name in _stored(shard.payload)}
-    payload = shard.payload._replace(**moved)
+    moved = {name: rows[keep] for name, rows in payloads.rows_of(shard.payload).items()}
+    payload = payloads.with_rows(shard.payload, moved)
     return Shard(shard.metric, shard.dim, shard.models, payload, lists)
 
 
@@ -150,10 +148,3 @@ def labels_of(shard: Shard) -> HostArray:
     """The list of each stored row (n_rows,) int64."""
     sizes = np.diff(shard.lists.offsets)
     return np.repeat(np.arange(len(sizes)), sizes)
-
-
-def _stored(payload: Payload) -> list[str]:
-    """The arrays of a payload that have one entry a row."""
-    if isinstance(payload, PqPayload):
-        return ["codes"]
-    return ["vectors"] if payload.scale is None else ["vectors", "scale"]

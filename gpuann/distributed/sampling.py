@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, kinds, validate
+from gpuann import arrays, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
-from gpuann.codecs import pq, vectors
+from gpuann.codecs import vectors
 from gpuann.errors import bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
@@ -70,8 +70,11 @@ def sample_needs(
     most = index_params.n_lists * index_params.max_train_points_per_cluster
     share = int(index_params.kmeans_trainset_fraction * n_rows)
     shape = kinds.code_shape(where, index_params, dim)
-    codes = shape.max_train_points_per_pq_code * pq.PQ_BOOK_SIZE if shape else 0
-    return Needs(max(index_params.n_lists, min(share, most)), codes, scalar_bounds * SQ_ROWS)
+    codes = 0
+    if isinstance(shape, training.CodeShape):
+        codes = shape.max_train_points_per_pq_code * shape.pq_book_size
+    bounds = SQ_ROWS if scalar_bounds or isinstance(shape, training.ScalarShape) else 0
+    return Needs(max(index_params.n_lists, min(share, most)), codes, bounds)
 
 
 def plan_sample(

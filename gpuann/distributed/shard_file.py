@@ -7,14 +7,15 @@ import numpy as np
 
 from gpuann import kinds, metric, storage
 from gpuann.arrays import HostArray
-from gpuann.backends.seam import FlatPayload, Lists, Payload, PqPayload
+from gpuann.backends.seam import FlatPayload, Lists, Payload
+from gpuann.codecs import payloads
 from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
 from gpuann.trained import TrainedModels
 
 KIND = "shard"
-ROWS = ("ids", "norms", "codes", "vectors", "scale")  # one entry a row: the large ones
-_MODELS = ("centers", "shift", "codebooks", "bounds")  # in the order of TrainedModels
+ROWS = ("ids", "norms", *payloads.ROWS)  # one entry a row: the large ones
+_MODELS = ("centers", "shift", "codebooks", "bounds", "scalar")  # of TrainedModels
 
 
 def save_shard(path: Path, shard: Shard) -> None:
@@ -30,16 +31,13 @@ def about(shard: Shard) -> dict[str, Any]:
         "dim": shard.dim,
         "fingerprint": shard.fingerprint,
         "n_dropped": shard.n_dropped,
+        "by_residual": shard.models is None or shard.models.by_residual,
     }
 
 
 def arrays_of(shard: Shard) -> dict[str, HostArray]:
     """Every array of a shard by the name that its file gives it."""
-    named: dict[str, Any] = dict(shard.lists._asdict())
-    if isinstance(shard.payload, PqPayload):
-        named["codes"] = shard.payload.codes
-    else:
-        named |= {"vectors": shard.payload.vectors, "scale": shard.payload.scale}
+    named: dict[str, Any] = {**shard.lists._asdict(), **payloads.rows_of(shard.payload)}
     if shard.models is None:
         named["shift"] = shard.payload[2]
     else:
@@ -75,15 +73,16 @@ def _models(said: dict[str, Any], read: dict[str, HostArray]) -> TrainedModels |
     if "centers" not in read:
         return None
     how = metric.check("distributed", said["metric"])
-    shift, books, bounds = (read.get(name) for name in _MODELS[1:])
-    return TrainedModels(how, said["dim"], read["centers"], shift, books, bounds)
+    named: Any = {name: read.get(name) for name in _MODELS}
+    residual = said.get("by_residual", True)  # files of before scalar codes do not say
+    return TrainedModels(how, said["dim"], by_residual=residual, **named)
 
 
 def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArray]) -> Shard:
     how, dim, models = metric.check(where, said["metric"]), said["dim"], _models(said, read)
     lists = Lists(*(read[name] for name in Lists._fields))
-    if models is not None and models.codebooks is not None:
-        payload: Payload = PqPayload(read["codes"], models.codebooks, models.centers)
+    if models is not None:
+        payload: Payload = payloads.of_models(models, read)
     else:
         payload = FlatPayload(read["vectors"], read.get("scale"), read.get("shift"))
     shard = Shard(how, dim, models, payload, lists, said["n_dropped"])

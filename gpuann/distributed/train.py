@@ -42,7 +42,7 @@ def train_local(
 
     Parameters
     ----------
-    index_params : ivf_flat.IndexParams or ivf_pq.IndexParams
+    index_params : IndexParams of ivf_flat, ivf_pq or ivf_sq
     samples : sequence of Sample, in the order of the parts
     scalar_bounds : bool, default False; also keep the samples' bounds, for a scalar quantiser
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
@@ -82,7 +82,7 @@ def train_distributed(
 
     Parameters
     ----------
-    index_params : ivf_flat.IndexParams or ivf_pq.IndexParams
+    index_params : IndexParams of ivf_flat, ivf_pq or ivf_sq
     samples : sequence of Sample, or of whatever stands for one in your engine, in the order of
         the parts
     run, fetch : callables
@@ -123,7 +123,7 @@ def train_distributed(
     start = moved.rows(kmeans.random_rows(moved.n_rows, index_params.n_lists, seed))
     centers = _lloyd(moved, start, n_iters, device)
     shape, codebooks = kinds.code_shape(where, index_params, dim), None
-    if shape is not None:
+    if isinstance(shape, training.CodeShape):
         centers = pq.pad(np, centers, shape.pq_dim * shape.pq_len)
         step = training.residual_step(shape, moved.n_rows)
         # every step-th row of all samples in a row: where that starts in each
@@ -131,10 +131,14 @@ def train_distributed(
         cut = moved.keep(_residual_pieces, centers, shape.pq_dim, step, device, each=firsts)
         kept = zip(moved.sizes, firsts, strict=True)
         cut = cut.of_sizes([max(0, -((first - n) // step)) for n, first in kept])
-        start = cut.rows(kmeans.random_rows(cut.n_rows, pq.PQ_BOOK_SIZE, seed))
+        start = cut.rows(kmeans.random_rows(cut.n_rows, shape.pq_book_size, seed))
         codebooks = _lloyd(cut, start, n_iters, device)
     bounds = merge_bounds([one.bounds for one in about]) if scalar_bounds else None
-    return TrainedModels(how, dim, centers, shift, codebooks, bounds)
+    models = TrainedModels(how, dim, centers, shift, codebooks, bounds)
+    if not isinstance(shape, training.ScalarShape):
+        return models
+    coded = merge_bounds(moved.ask(_value_bounds, centers if shape.by_residual else None, device))
+    return training.with_bounds(models, shape, coded)
 
 
 class _Parts:
@@ -229,6 +233,13 @@ def _pick(part: HostArray, rows: HostArray) -> HostArray:
 def _round(part: HostArray, centers: HostArray, n_farthest: int, device: str | None) -> Partial:
     where = "distributed.train_distributed"  # the rows have been checked, and moved since
     return partial_of(where, part, centers, n_farthest, device, check=False)
+
+
+def _value_bounds(x: HostArray, centers: HostArray | None, device: str | None) -> HostArray:
+    backend = backends.choose("distributed.train_distributed", device)
+    with backend.active():
+        there = None if centers is None else backend.put(centers)
+        return training.value_bounds(backend, x, there)
 
 
 def _residual_pieces(

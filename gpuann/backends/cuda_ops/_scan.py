@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from gpuann.backends import packing
 from gpuann.backends.cuda_ops import _select
 from gpuann.backends.cuda_ops._sizes import BYTES_PER_PLACE, CHUNK, SCALE_BYTES
 from gpuann.backends.cuda_ops.merge_topk import merge_topk
-from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.backends.seam import Array, Lists, Payload, PqPayload
 from gpuann.cuda.launch import Arguments, Device, arguments, launch
 from gpuann.cuda.source import Source
 from gpuann.metric import ScanMetric
@@ -28,6 +29,9 @@ _SCRATCH = (
     *("list_pairs", "pair_first", "item_first", "tickets", "pair_order"),
     *("n_survivors", "survivors", "scores", "kept", "kept_scores"),
 )
+
+# of payloads, beside the rows; none has all of them
+_STORED = ("halves", "scale", "shift", "codebooks", "step", "middle", "centers")
 
 
 class Plan:
@@ -71,17 +75,14 @@ def values(
     plan: Plan,
 ) -> dict[str, Any]:
     """Members of ScanArgs that both scans have; outputs and scratch are None."""
-    if isinstance(payload, FlatPayload):
-        stored = {"rows": payload.vectors, "scale": payload.scale, "shift": payload.shift}
-        stored["halves"] = payload.halves
-        stored |= {"codebooks": None, "centers": None}
-        pq_dim, pq_book_size, pq_len = 0, 0, 0
-    else:
-        stored = {"rows": payload.codes, "scale": None, "shift": None, "halves": None}
-        stored |= {"codebooks": payload.codebooks, "centers": payload.centers}
+    pq_dim, pq_book_size, pq_len, code_bytes = 0, 0, 0, 0
+    if isinstance(payload, PqPayload):
         pq_dim, pq_book_size, pq_len = payload.codebooks.shape
+        code_bytes = payload.codes.shape[1]
+    stored = payload._asdict()
+    stored["rows"] = stored.pop("codes" if "codes" in stored else "vectors")
     return {
-        **dict.fromkeys(_SCRATCH),
+        **dict.fromkeys((*_SCRATCH, *_STORED)),
         **stored,
         "lut": None,
         "dists": None,
@@ -106,6 +107,8 @@ def values(
         "pq_dim": pq_dim,
         "pq_book_size": pq_book_size,
         "pq_len": pq_len,
+        "pq_bits": packing.bits_of(pq_book_size),
+        "code_bytes": code_bytes,
         "budget": plan.budget,
         "capacity": plan.capacity,
         "row_step": 1,

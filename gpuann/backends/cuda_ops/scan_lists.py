@@ -3,15 +3,18 @@
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gpuann._nvtx import annotate
+from gpuann.backends import packing
 from gpuann.backends.cuda_ops import _scan
 from gpuann.backends.cuda_ops._halves import half_words, tile_shape
 from gpuann.backends.cuda_ops._sizes import FILTER_BYTES, ROWS, TILE
-from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import Arguments, Device, arguments, launch
 from gpuann.cuda.source import Source
-from gpuann.cuda.variants import RowsAs
+from gpuann.cuda.variants import Codec, RowsAs
 from gpuann.metric import ScanMetric
 
 # mean pairs of a list under which its queries walk it one by one: a guess, no GPU has measured it
@@ -41,14 +44,22 @@ def scan_lists(
     plan = _scan.Plan("scan_lists", device, queries.shape[1], k)
     members = _scan.values(queries, terms, payload, lists, probes, k, metric, keep, limit, plan)
     tile = Tile(device, queries.shape[1], members["pq_len"], members["pq_book_size"])
-    if isinstance(payload, FlatPayload):
-        source = variants.scan_lists(payload.vectors.dtype, pq=False, rows_as=_rows_as(payload))
-    else:
-        source = variants.scan_lists(payload.codes.dtype, pq=True, pq_len=tile.pq_len)
+    source = _source(payload, tile)
     if probes.size < FEW_PER_LIST * len(lists.radius):
         n_rows = len(lists.ids)
         return _scan.walk(device, source, "scan_queries", members, n_rows, plan.shared)
     return _by_list(device, source, members, plan, tile)
+
+
+def _source(payload: Payload, tile: "Tile") -> Source:
+    """The variant for what is stored."""
+    if isinstance(payload, FlatPayload):
+        dtype, rows_as = payload.vectors.dtype, _rows_as(payload)
+        return variants.scan_lists(Codec.WHOLE, dtype, rows_as=rows_as)
+    if isinstance(payload, PqPayload):
+        packed = tile.pq_len > 0 and packing.bits_of(payload.codebooks.shape[1]) < 8
+        return variants.scan_lists(Codec.PQ, np.uint8, pq_len=tile.pq_len, packed=packed)
+    return variants.scan_lists(Codec.SQ, payload.codes.dtype, rows_as=RowsAs.BYTES)
 
 
 def _rows_as(payload: FlatPayload) -> RowsAs:

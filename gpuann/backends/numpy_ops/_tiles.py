@@ -2,9 +2,10 @@
 
 import numpy as np
 
+from gpuann.backends import packing
 from gpuann.backends.numpy_ops import _threads
 from gpuann.backends.numpy_ops._slack import NEVER
-from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
+from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload, SqPayload
 
 # one codebook entry as one NumPy item, where there is one of that size: the fastest gather
 _ITEM_OF_PQ_LEN = {1: np.float32, 2: np.complex64, 4: np.complex128}
@@ -14,6 +15,8 @@ def dim_of(payload: Payload) -> int:
     """Components of a scanned vector."""
     if isinstance(payload, FlatPayload):
         return int(payload.vectors.shape[1])
+    if isinstance(payload, SqPayload):
+        return int(payload.codes.shape[1])
     return int(payload.centers.shape[1])
 
 
@@ -39,6 +42,8 @@ def rows(payload: Payload, start: int, stop: int) -> Array:
     """
     if isinstance(payload, PqPayload):
         return residuals(payload, payload.codes[start:stop])
+    if isinstance(payload, SqPayload):
+        return _scalars(payload, payload.codes[start:stop])
     stored = payload.vectors[start:stop]
     if stored.dtype == np.float32 and payload.scale is None and payload.shift is None:
         return stored
@@ -53,10 +58,9 @@ def rows(payload: Payload, start: int, stop: int) -> Array:
 
 
 def residuals(payload: PqPayload, codes: Array) -> Array:
-    """Decode codes (n, pq_dim) uint8 -> (n, dim) float32."""
-    n, pq_dim = codes.shape
-    _, pq_book_size, pq_len = payload.codebooks.shape
-    entry = entries(codes, pq_book_size)
+    """Decode stored codes (n, row_bytes) uint8 -> (n, dim) float32."""
+    n, (pq_dim, pq_book_size, pq_len) = len(codes), payload.codebooks.shape
+    entry = entries(codes, pq_dim, pq_book_size)
     item = _ITEM_OF_PQ_LEN.get(pq_len)
     if item is None:
         picked = payload.codebooks.reshape(-1, pq_len).take(entry, axis=0)
@@ -65,12 +69,21 @@ def residuals(payload: PqPayload, codes: Array) -> Array:
     return picked.reshape(n, pq_dim * pq_len)
 
 
-def entries(codes: Array, pq_book_size: int) -> Array:
-    """Codes (n, pq_dim) uint8 as numbers m * pq_book_size + code of one table -> (n, pq_dim) intp.
+def _scalars(payload: SqPayload, codes: Array) -> Array:
+    """Decode codes (n, dim) int8 -> (n, dim) float32, scratch of this thread."""
+    out = _threads.scratch("rows", codes.shape, np.float32)
+    np.multiply(codes, payload.step, out=out)
+    out += payload.middle
+    return out
+
+
+def entries(packed: Array, pq_dim: int, pq_book_size: int) -> Array:
+    """Stored codes (n, row_bytes) uint8 as numbers m * pq_book_size + code of one table
+    -> (n, pq_dim) intp.
 
     Scratch of this thread.
     """
-    pq_dim = codes.shape[1]
+    codes = packing.unpack(np, packed, pq_dim, packing.bits_of(pq_book_size))
     first = np.arange(0, pq_dim * pq_book_size, pq_book_size)
     out = _threads.scratch("entry", codes.shape, np.intp)
     if first[-1] + pq_book_size <= 1 << 16:  # widened after: casting inside the sum is slower
@@ -91,6 +104,9 @@ def decode(payload: Payload, position: Array, list_of: Array) -> tuple[Array, Ar
             return rows, None
         scale = payload.scale[position]
         return rows * scale[:, None], scale == 0
-    rows = residuals(payload, payload.codes[position])
-    rows += payload.centers.take(list_of, axis=0)
+    codes = payload.codes[position]
+    decoded = residuals if isinstance(payload, PqPayload) else _scalars
+    rows = decoded(payload, codes)  # type: ignore[arg-type]  # the one that is for it
+    if payload.centers is not None:
+        rows += payload.centers.take(list_of, axis=0)
     return rows, None

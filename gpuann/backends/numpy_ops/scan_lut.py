@@ -74,13 +74,13 @@ def _look_up(lut: Array, batch: Batch, payload: PqPayload, queries: range, score
 
 
 def _probed_codes(payload: PqPayload, lists: Lists, probes: Array) -> Array:
-    """Codes of the rows of the probed lists, one list after another -> (n, pq_dim) uint8."""
+    """Codes of the rows of the probed lists, one list after another -> (n, row_bytes) uint8."""
     starts, stops = lists.offsets.take(probes).tolist(), lists.offsets.take(probes + 1).tolist()
     return np.concatenate([payload.codes[a:b] for a, b in zip(starts, stops, strict=True)])
 
 
 def _table_sums(lut: Array, codes: Array) -> Array:
-    """-sum_m lut[m, codes[:, m]]: lut (M, J), codes (n, M) uint8 -> (n,) float32."""
+    """-sum_m lut[m, codes[:, m]]: lut (M, J), codes (n, row_bytes) uint8 -> (n,) float32."""
     pq_dim, pq_book_size = lut.shape
-    picked = lut.reshape(-1).take(_tiles.entries(codes, pq_book_size))
+    picked = lut.reshape(-1).take(_tiles.entries(codes, pq_dim, pq_book_size))
     return picked.astype(np.float32, copy=False) @ np.full(pq_dim, -1, np.float32)

@@ -1,0 +1,64 @@
+"""What the codecs store, told apart in one place: which arrays have an entry a row, and how they
+are put together with the models of an index.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gpuann.backends import Backend, packing
+from gpuann.backends.seam import Array, FlatPayload, Payload, PqPayload, SqPayload
+from gpuann.codecs.flat import FlatCodec
+from gpuann.codecs.pq import PqCodec
+from gpuann.codecs.sq import SqCodec, Steps
+from gpuann.trained import TrainedModels
+
+Codec = FlatCodec | PqCodec | SqCodec
+
+ROWS = ("codes", "vectors", "scale")
+"""Names of the arrays that have one entry a row; which of them, the payload's kind says."""
+
+
+def rows_of(payload: Payload) -> dict[str, Any]:
+    """The arrays of a payload with one entry a row, by name."""
+    named = payload._asdict()
+    return {name: named[name] for name in ROWS if named.get(name) is not None}
+
+
+def with_rows(payload: Payload, rows: Mapping[str, Any], centers: Any = None) -> Payload:
+    """The payload with other rows, in lists with other `centers`."""
+    held: Any = payload
+    named: dict[str, Any] = {name: rows.get(name) for name in ROWS if hasattr(held, name)}
+    if centers is not None and getattr(held, "centers", None) is not None:
+        named["centers"] = centers
+    made: Payload = held._replace(**named)
+    return made
+
+
+def of_models(models: TrainedModels, rows: Mapping[str, Any]) -> Payload:
+    """Rows on the host that were stored with these models; whole ones as of `models.shift`."""
+    if models.codebooks is not None:
+        return PqPayload(rows["codes"], models.codebooks, models.centers)
+    if models.scalar is not None:
+        step, middle = models.scalar
+        centers = models.centers if models.by_residual else None
+        return SqPayload(rows["codes"], step, middle, centers)
+    return FlatPayload(rows["vectors"], rows.get("scale"), models.shift)
+
+
+def row_bytes(models: TrainedModels, whole: int) -> int:
+    """Bytes of a row stored with these models, of `whole` bytes by itself."""
+    if models.codebooks is not None:
+        pq_dim, pq_book_size, _ = models.codebooks.shape
+        return packing.row_bytes(pq_dim, packing.bits_of(pq_book_size))
+    return whole if models.scalar is None else models.dim
+
+
+def codec_of(backend: Backend, models: TrainedModels, centers: Array, shift: Array | None) -> Codec:
+    """What stores rows with these models; their centres and shift are on the device already."""
+    if models.codebooks is not None:
+        return PqCodec(models.metric, shift, centers, backend.put(models.codebooks))
+    if models.scalar is not None:
+        step, middle = models.scalar
+        steps = Steps(backend.put(step), backend.put(middle))
+        return SqCodec(models.metric, shift, centers if models.by_residual else None, steps)
+    return FlatCodec(models.metric, shift)
