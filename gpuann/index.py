@@ -11,6 +11,7 @@ from gpuann import arrays, backends, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
+from gpuann.codecs import axes
 from gpuann.errors import bad_value
 from gpuann.metric import Metric, check, reported
 from gpuann.params import IvfIndexParams, IvfSearchParams
@@ -48,9 +49,16 @@ class IvfIndex:
     @property
     def centers(self) -> Any:
         """Coarse centres (n_lists, dim) float32, in the coordinates of the data."""
-        centers = self.core.coarse.centers[:, : self.dim]
-        shift = self.core.coarse.shift
-        with self.core.backend.active():
+        backend, coarse = self.core.backend, self.core.coarse
+        shift, rotation, _ = coarse.axes
+        with backend.active():
+            if rotation is not None:
+                turned_back = axes.back(
+                    backend.get(coarse.centers), backend.get(rotation), self.dim
+                )
+                centers = backend.put(turned_back)
+            else:
+                centers = coarse.centers[:, : self.dim]
             return centers.copy() if shift is None else centers + shift
 
     @property

@@ -17,8 +17,8 @@ from gpuann._progress import bar
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.codecs import vectors
+from gpuann.codecs.axes import Axes
 from gpuann.codecs.payloads import Codec
-from gpuann.codecs.pq import pad
 from gpuann.metric import Metric
 
 SAMPLE_FLOATS = 1 << 26  # of the training rows: 256 MiB, of which a build holds a few copies
@@ -28,9 +28,8 @@ class Coarse(NamedTuple):
     """The coarse quantiser: centres, searched by brute force."""
 
     centers: Array
-    """(n_lists, width) float32, shifted; zero-padded for PQ."""
-    shift: Array | None
-    """(dim,) float32 or None."""
+    """(n_lists, width) float32, in these axes."""
+    axes: Axes
     payload: FlatPayload
     lists: Lists
 
@@ -81,8 +80,8 @@ def train_centers(
     return trained.centers[0]
 
 
-def make_coarse(backend: Backend, centers: Array, shift: Array | None, how: Metric) -> Coarse:
-    """Centres (n_lists, width) float32, already shifted, ready to be searched."""
+def make_coarse(backend: Backend, centers: Array, axes: Axes, how: Metric) -> Coarse:
+    """Centres (n_lists, width) float32, in these axes already, ready to be searched."""
     xp = backend.xp
     norms = vectors.square_norms(xp, centers)
     radius = float(vectors.lengths(xp, centers).max())
@@ -90,7 +89,7 @@ def make_coarse(backend: Backend, centers: Array, shift: Array | None, how: Metr
         norms = xp.zeros_like(norms)
     one = lists.one_list(backend, norms.astype(xp.float32), radius)
     payload = backend.prepared(FlatPayload(centers, None, None), one)
-    return Coarse(centers, shift, payload, one)
+    return Coarse(centers, axes, payload, one)
 
 
 def fill(
@@ -113,8 +112,7 @@ def fill(
     n_lists = len(coarse.centers)
     labels = xp.empty(rows.n_rows, xp.int32)
     for start, x in _chunks(backend, rows, how, progress=progress, name="assigning"):
-        width = coarse.centers.shape[1]
-        moved = pad(xp, vectors.moved(vectors.as_float(xp, x, how), coarse.shift), width)
+        moved = coarse.axes.of(backend, vectors.as_float(xp, x, how))
         nearest, _ = backend.ops.assign(moved[None], coarse.centers[None], rescore=False)
         labels[start : start + len(x)] = nearest[0]
     layout = lists.lay_out(backend, labels, n_lists)
@@ -239,19 +237,20 @@ def in_batches(
     return backend.get(dists), backend.get(ids)
 
 
-def _moved(core: Core, x: Array) -> Array:
-    """Queries x (n, dim) as the coarse quantiser and PQ see them -> (n, width)."""
-    moved = vectors.moved(x, core.coarse.shift)
-    return pad(core.backend.xp, moved, core.coarse.centers.shape[1])
-
-
 def nearest_lists(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
     """One batch -> distances to the nearest centres, to rounding, and their lists (n, n_probes)."""
     coarse, xp = core.coarse, core.backend.xp
     whole = xp.zeros((len(x), 1), xp.int32)
     how = metric.scan_metric(core.metric)
     return core.backend.ops.scan_lists(
-        _moved(core, x), None, coarse.payload, coarse.lists, whole, n_probes, how, rescore=False
+        coarse.axes.of(core.backend, x),
+        None,
+        coarse.payload,
+        coarse.lists,
+        whole,
+        n_probes,
+        how,
+        rescore=False,
     )
 
 
@@ -266,7 +265,7 @@ def scan_probed(
         return ops.scan_lists(x, None, core.payload, core.lists, probes, k, how, limit=within)
     # A(q, l) = |q|^2 - 2 q.c = |q - c|^2 - |c|^2, or -q.c: the norms of the centres are 0 there
     terms = to_center - core.coarse.lists.norms[probes]
-    moved = _moved(core, x)
+    moved = core.coarse.axes.of(backend, x)
     n_lists = len(core.coarse.centers)
     if not isinstance(core.payload, PqPayload):
         of_pairs = None if core.payload.centers is None else terms

@@ -5,12 +5,13 @@ from typing import Any, cast
 
 import numpy as np
 
-from gpuann import arrays, training, validate
+from gpuann import arrays, backends, training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import packing
 from gpuann.backends.seam import PqPayload
-from gpuann.codecs import pq
+from gpuann.codecs import axes, pq
+from gpuann.codecs.axes import Axes
 from gpuann.errors import bad_type, bad_value
 from gpuann.index import IvfIndex, open_rows, search_ivf
 from gpuann.metric import Metric
@@ -39,6 +40,11 @@ class IndexParams(IvfIndexParams):
         Codes per row, which take pq_dim * pq_bits / 8 bytes; pq_len = ceil(dim / pq_dim), rows
         padded with zeros. 0 chooses as cuVS does: half of dim from 128 up, rounded down to a
         multiple of 32.
+    rotation : {"none", "random", "opq"}, default "none"
+        Turn rows before they are cut: evenly drawn, which spreads their variance over the codes, or
+        learnt with the codebooks (OPQ), which finds more at the same size.
+    force_random_rotation : bool, default False
+        cuVS's name for rotation="random".
     max_train_points_per_pq_code : int, default 256
         Rows per codebook entry, at most, that train the codebooks.
     seed : int, default 0
@@ -46,6 +52,8 @@ class IndexParams(IvfIndexParams):
 
     pq_bits: int = 8
     pq_dim: int = 0
+    rotation: str = "none"
+    force_random_rotation: bool = False
     max_train_points_per_pq_code: int = 256
 
     def __post_init__(self) -> None:
@@ -53,6 +61,12 @@ class IndexParams(IvfIndexParams):
         where = self._where()
         keep_integer(self, where, "pq_bits", 4, 8)
         keep_integer(self, where, "pq_dim", 0)
+        validate.one_of(where, "rotation", self.rotation, training.ROTATIONS)
+        if self.force_random_rotation and self.rotation == "opq":
+            rule, way_out = "be False with a learnt rotation", 'use rotation="random"'
+            raise bad_value(where, "force_random_rotation", rule, True, way_out)
+        if self.force_random_rotation:
+            object.__setattr__(self, "rotation", "random")
         keep_integer(self, where, "max_train_points_per_pq_code", 1)
 
 
@@ -82,6 +96,19 @@ class Index(IvfIndex):
     def pq_bits(self) -> int:
         """Bits of a code."""
         return packing.bits_of(self._codebooks.shape[1])
+
+    @property
+    def rotation_matrix(self) -> Any:
+        """(pq_dim * pq_len, dim) float32 that rows are turned by, None where they are not."""
+        rotation = self.core.coarse.axes.rotation
+        with self.core.backend.active():
+            return None if rotation is None else rotation.copy()
+
+    @property
+    def centers_rot(self) -> Any:
+        """Coarse centres (n_lists, pq_dim * pq_len) float32, turned and padded."""
+        with self.core.backend.active():
+            return self.core.coarse.centers.copy()
 
     @property
     def pq_centers(self) -> Any:
@@ -144,28 +171,37 @@ def build_precomputed(
     centers: Any,
     pq_centers: Any,
     *,
+    rotation_matrix: Any = None,
     device: str | None = None,
     progress: bool = False,
 ) -> Index:
     """Encode every row with given quantisers.
 
     dataset as in `build`; centers (n_lists, dim) float32; pq_centers (pq_dim, 2^pq_bits, pq_len)
-    float32, codebooks of residuals. Under cosine both are those of normalised rows.
+    float32, codebooks of residuals; rotation_matrix (pq_dim * pq_len, dim), orthonormal columns,
+    that rows, centres and residuals are turned by. Under cosine all are those of normalised rows.
     """
     where = "ivf_pq.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
-    models = given_models(where, index_params, rows.dim, how, centers, pq_centers)
+    given = centers, pq_centers, rotation_matrix
+    models = given_models(where, index_params, rows.dim, how, *given)
     return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 def given_models(
-    where: str, params: IndexParams, dim: int, how: Metric, centers: Any, pq_centers: Any
+    where: str,
+    params: IndexParams,
+    dim: int,
+    how: Metric,
+    centers: Any,
+    pq_centers: Any,
+    rotation: Any = None,
 ) -> TrainedModels:
-    """Centres (n_lists, dim) and codebooks (pq_dim, 2^pq_bits, pq_len) float32 that a caller
-    brings, checked.
+    """Centres (n_lists, dim), codebooks (pq_dim, 2^pq_bits, pq_len) and a rotation (width, dim)
+    float32 that a caller brings, checked.
     """
-    pq_dim, pq_len, pq_book_size, _ = code_shape(where, params, dim)
+    pq_dim, pq_len, pq_book_size = code_shape(where, params, dim)[:3]
     given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
     codebooks = arrays.as_host(where, "pq_centers", pq_centers)
     if codebooks.shape != (pq_dim, pq_book_size, pq_len):
@@ -174,8 +210,34 @@ def given_models(
     if codebooks.dtype != np.float32:
         raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
     validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
-    padded = pq.pad(np, given, pq_dim * pq_len)
-    return TrainedModels(how, dim, padded, shift, np.ascontiguousarray(codebooks))
+    turn = Axes(
+        None, _given_rotation(where, params, dim, pq_dim * pq_len, rotation), pq_dim * pq_len
+    )
+    centers = turn.of(backends.choose(where, "cpu"), given)
+    books = np.ascontiguousarray(codebooks)
+    return TrainedModels(how, dim, centers, shift, books, rotation=turn.rotation)
+
+
+def _given_rotation(
+    where: str, params: IndexParams, dim: int, width: int, rotation: Any
+) -> HostArray | None:
+    """A rotation (width, dim) that a caller brings, checked, in the units of `codecs.axes`."""
+    if rotation is None:
+        if params.rotation == "opq":
+            raise bad_value(where, "rotation_matrix", "be given, as rotation is", '"opq"')
+        return axes.random(width, dim, params.seed) if params.rotation == "random" else None
+    array = arrays.as_host(where, "rotation_matrix", rotation)
+    if array.shape != (width, dim):
+        raise bad_value(where, "rotation_matrix", f"have shape ({width}, {dim})", array.shape)
+    if array.dtype.kind != "f":
+        raise bad_type(where, "rotation_matrix", "be of floats", array.dtype)
+    validate.finite(where, "rotation_matrix", array)
+    x = array.astype(np.float64)
+    error = float(np.abs(x.T @ x - np.eye(dim)).max())
+    if error > 1e-3:
+        rule = "have orthonormal columns, to 0.001"
+        raise bad_value(where, "rotation_matrix", rule, f"an error of {error:.3g}")
+    return axes.in_units(array)
 
 
 @annotate("ivf_pq.search")
@@ -227,4 +289,5 @@ def code_shape(where: str, params: IndexParams, dim: int) -> training.CodeShape:
     if pq_dim > dim:
         raise bad_value(where, "pq_dim", f"be at most dim, {dim}", pq_dim)
     most = params.max_train_points_per_pq_code
-    return training.CodeShape(pq_dim, -(-dim // pq_dim), 1 << params.pq_bits, most)
+    shape = pq_dim, -(-dim // pq_dim), 1 << params.pq_bits
+    return training.CodeShape(*shape, params.rotation, most)

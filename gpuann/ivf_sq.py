@@ -65,7 +65,7 @@ class Index(IvfIndex):
     @property
     def middle(self) -> Any:
         """(dim,) float32, what code 0 stands for; without by_residual in the data's coordinates."""
-        middle, shift = cast("SqPayload", self.core.payload).middle, self.core.coarse.shift
+        middle, shift = cast("SqPayload", self.core.payload).middle, self.core.coarse.axes.shift
         with self.core.backend.active():
             return middle.copy() if self.by_residual or shift is None else middle + shift
 

@@ -119,9 +119,9 @@ def head(backend: Backend, stored: Stored) -> ivf.Core | None:
         return None
     with backend.active():
         centers = backend.put(stored.models.centers)
-        shift = None if stored.models.shift is None else backend.put(stored.models.shift)
-        coarse = ivf.make_coarse(backend, centers, shift, stored.metric)
-        codec = payloads.codec_of(backend, stored.models, centers, shift)
+        axes = payloads.axes_of(backend, stored.models)
+        coarse = ivf.make_coarse(backend, centers, axes, stored.metric)
+        codec = payloads.codec_of(backend, stored.models, centers, axes)
         payload = codec.allocate(backend, 0, stored.dim, np.float32)
         n_lists = stored.models.n_lists
         no_rows = Lists(

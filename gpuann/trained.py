@@ -18,7 +18,7 @@ class TrainedModels:
     metric: Metric
     dim: int
     centers: HostArray
-    """(n_lists, width) float32, shifted; zero-padded to pq_dim * pq_len for PQ."""
+    """(n_lists, width) float32, shifted; turned, or zero-padded, to pq_dim * pq_len for PQ."""
     shift: HostArray | None
     """(dim,) float32 or None, see `codecs.vectors.choose_shift`."""
     codebooks: HostArray | None
@@ -31,15 +31,20 @@ class TrainedModels:
     by_residual: bool = True
     """Whether the scalar quantiser codes residuals, or the rows themselves."""
 
+    rotation: HostArray | None = None
+    """(width, dim) float32, see `codecs.axes`; None: rows are not turned."""
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """32 hexadecimal digits of what decides lists and codes (all but the bounds): equal for
         equal models, on any machine.
         """
-        parts = self.metric, self.dim, self.centers, self.shift, self.codebooks
-        if self.scalar is None:
-            return fingerprint(*parts)
-        return fingerprint(*parts, self.scalar, self.by_residual)
+        parts: tuple[Any, ...] = self.metric, self.dim, self.centers, self.shift, self.codebooks
+        if self.scalar is not None:
+            parts += (self.scalar, self.by_residual)
+        if self.rotation is not None:
+            parts += (self.rotation,)
+        return fingerprint(*parts)
 
     @property
     def n_lists(self) -> int:

@@ -7,6 +7,7 @@ and a pair the same distance whichever part the row is in.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,11 +15,14 @@ import numpy as np
 from gpuann import arrays, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
-from gpuann.codecs import payloads, pq, sq, vectors
+from gpuann.codecs import axes, opq, payloads, pq, sq, vectors
+from gpuann.codecs.axes import Axes
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
+
+ROTATIONS = ("none", "random", "opq")
 
 
 class CodeShape(NamedTuple):
@@ -29,6 +33,8 @@ class CodeShape(NamedTuple):
     """Components of a subspace: pq_dim * pq_len is dim, rounded up."""
     pq_book_size: int
     """Entries of a codebook, 2^pq_bits."""
+    rotation: str
+    """One of ROTATIONS."""
     max_train_points_per_pq_code: int
 
 
@@ -84,20 +90,38 @@ def train_sample(
             bounds = value_bounds(backend, moved, centers if shape.by_residual else None)
             models = TrainedModels(how, dim, backend.get(centers), sample.shift, None)
             return with_bounds(models, shape, bounds)
-        pq_dim, pq_len = shape.pq_dim, shape.pq_len
-        centers = pq.pad(backend.xp, centers, pq_dim * pq_len)
-        residuals = _residuals(backend, shape, sample, centers)
+        pq_dim, step = shape.pq_dim, residual_step(shape, len(sample.x))
+        x = backend.put(vectors.moved(sample.x[::step], sample.shift))
+        rotation = learn_rotation(
+            backend, shape, dim, seed, lambda: backend.get(residuals_of(backend, x, centers))
+        )
+        turn = None if rotation is None else backend.put(rotation)
+        turned = Axes(None, turn, pq_dim * shape.pq_len)
+        centers = turned.of(backend, centers)
+        residuals = residuals_of(backend, turned.of(backend, x), centers)
         books = pq.train(
             backend, residuals, pq_dim, shape.pq_book_size, n_iters, seed, progress=progress
         )
-        return TrainedModels(how, dim, backend.get(centers), sample.shift, backend.get(books))
+        found = backend.get(centers), sample.shift, backend.get(books)
+        return TrainedModels(how, dim, *found, rotation=rotation)
 
 
-def _residuals(backend: Backend, shape: CodeShape, sample: ivf.Sample, centers: Any) -> Any:
-    """What the codebooks train on -> (n, pq_dim * pq_len) float32."""
-    step = residual_step(shape, len(sample.x))
-    x = backend.put(vectors.moved(sample.x[::step], sample.shift))
-    return residuals_of(backend, x, centers)
+def learn_rotation(
+    backend: Backend,
+    shape: CodeShape,
+    dim: int,
+    seed: int,
+    residuals: Callable[[], HostArray],
+) -> HostArray | None:
+    """The rotation (width, dim) float32 that a shape asks for, on the host; residuals (n, dim) are
+    asked for where it is learnt.
+    """
+    width = shape.pq_dim * shape.pq_len
+    if shape.rotation == "random":
+        return axes.random(width, dim, seed)
+    if shape.rotation == "opq":
+        return opq.learn(backend, residuals(), shape.pq_dim, shape.pq_len, shape.pq_book_size, seed)
+    return None
 
 
 def residual_step(shape: CodeShape, n_rows: int) -> int:
@@ -110,8 +134,7 @@ def residual_step(shape: CodeShape, n_rows: int) -> int:
 
 
 def residuals_of(backend: Backend, x: Any, centers: Any) -> Any:
-    """Shifted rows (n, dim) less their nearest centre of (n_lists, width) -> (n, width) float32."""
-    x = pq.pad(backend.xp, x, centers.shape[1])
+    """Rows (n, width) less their nearest centre of (n_lists, width) -> (n, width) float32."""
     labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
     return x - centers[labels[0]]
 
@@ -171,10 +194,9 @@ def build_part(
     searched: as in `ivf.fill`.
     """
     with backend.active():
-        centers = backend.put(models.centers)
-        shift = None if models.shift is None else backend.put(models.shift)
-        coarse = ivf.make_coarse(backend, centers, shift, models.metric)
-        codec = payloads.codec_of(backend, models, centers, shift)
+        centers, where = backend.put(models.centers), payloads.axes_of(backend, models)
+        coarse = ivf.make_coarse(backend, centers, where, models.metric)
+        codec = payloads.codec_of(backend, models, centers, where)
         return ivf.fill(
             *(backend, rows, models.metric, coarse, codec, ids),
             progress=progress,

@@ -22,7 +22,8 @@ __device__ __forceinline__ int tile_y() { return threadIdx.x / 16; }
 // acc[i][j] += sum over d of combine(a(4 tile_y + i, d), b(4 tile_x + j, d)).
 template <class A, class B, class Combine>
 __device__ __forceinline__ void tile_product(const A& a, const B& b, int dim, TileMemory& memory,
-                                             const Combine& combine, float (&acc)[4][4]) {
+                                             const Combine& combine,
+                                             typename Combine::Sum (&acc)[4][4]) {
     static_assert(BLOCK == 256, "a tile is worked on by 16 x 16 threads");
     const int row = threadIdx.x / 4, first = threadIdx.x % 4 * 4;  // what this thread loads
     for (int d = 0; d < dim; d += STEP) {
@@ -53,11 +54,16 @@ __device__ __forceinline__ void tile_product(const A& a, const B& b, int dim, Ti
     }
 }
 
+// Exact where 53 bits hold every partial sum, as they do for rotations.
 struct Multiply {
-    __device__ float operator()(float a, float b, float sum) const { return fmaf(a, b, sum); }
+    typedef double Sum;
+    __device__ double operator()(float a, float b, double sum) const {
+        return fma((double)a, (double)b, sum);
+    }
 };
 
 struct SquareDifference {
+    typedef float Sum;
     __device__ float operator()(float a, float b, float sum) const {
         const float difference = __fsub_rn(a, b);
         return fmaf(difference, difference, sum);

@@ -151,6 +151,9 @@ class DeviceArray(NDArrayOperatorsMixin):
     def max(self, axis=None):
         return self.device.array(self.host.max(axis=axis))
 
+    def min(self, axis=None):
+        return self.device.array(self.host.min(axis=axis))
+
     def any(self, axis=None, keepdims=False):
         return self.device.array(self.host.any(axis=axis, keepdims=keepdims))
 

@@ -287,16 +287,21 @@ into(
 into(
     "scan_lists",
     "scan_measure",
-    "scan_lists sq",
+    "scan_lists sq to the bit",
     ("return {(float)-product, longest", "return {(float)product, longest"),
-    ("return CODEC == 2 && d < a.dim ? x * a.step[d] : x;", "return x;"),
     ("__fadd_rn(__fmul_rn(code, step[d]), middle[d])", "__fmul_rn(code, step[d])"),
     ("centers == nullptr ? x : __fadd_rn(x, centers[(i64)list * dim + d])", "x"),
 )
 into(
     "scan_lists",
     "scan_measure",
-    "scan_lists sq far",
+    "scan_lists sq uneven",
+    ("return CODEC == 2 && d < a.dim ? x * a.step[d] : x;", "return x;"),
+)
+into(
+    "scan_lists",
+    "scan_measure",
+    "scan_lists sq near ties",
     ("sum * half_relative(a.dim) + small + 0x1p-20 * length * away", "0.0"),
 )
 into(
@@ -611,14 +616,14 @@ into(
     "scan_queries",
     "scan_lists pq walk",
     ("(i64)m * pq_book_size + code_of", "(i64)m + code_of"),
-    ("centers[(i64)list * dim + d]", "centers[d]"),
+    ("scanned(row, d), centers[(i64)list * dim + d]", "scanned(row, d), centers[d]"),
 )
 into(
     "scan_lut",
     "scan_lut",
     "scan_lut more float32",
     ("cp_async_wait<0>();", "cp_async_wait<1>();"),
-    ("m * pq_book_size + code_of", "m + code_of"),
+    ("table[m * pq_book_size + code_of", "table[m + code_of"),
     ("m < pq_dim; m += GROUP", "m < pq_dim - 1; m += GROUP"),
     ("cp_async_16(static_cast<char*>(to) + i,", "cp_async_16(static_cast<char*>(to) + i + 16,"),
 )

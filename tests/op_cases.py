@@ -14,6 +14,7 @@ import strategies
 
 from gpuann.backends import numpy_ops
 from gpuann.backends.cuda_ops import _halves
+from gpuann.codecs import axes
 
 LATTICE, REAL = strategies.lattice, strategies.real
 INT32, INT64, FLOAT32 = np.int32, np.int64, np.float32
@@ -164,6 +165,19 @@ def _pairwise(make, n_x, n_y, dim, metric, offset=0.0):
 
 add("pairwise product", "pairwise", _pairwise(LATTICE, 7, 70, 17, "inner_product"), small=True)
 add("pairwise tiles", "pairwise", _pairwise(LATTICE, 130, 65, 16, "inner_product"))
+
+
+def _turn(rng):
+    """Sums that float64 holds exactly, in any order."""
+    rotation = axes.random(70, 65, 3)
+    return {
+        "x": axes._rows_in_units(np, REAL(rng, 90, 65)),
+        "y": rotation,
+        "metric": "inner_product",
+    }
+
+
+add("pairwise turn", "pairwise", _turn)
 add(
     "pairwise square",  # NumPy's expanded form rounds, also on the lattice
     "pairwise",
@@ -552,6 +566,8 @@ _scan("epochs limit", _flat(REAL, 1500, 1, 5, 20, 1, 30, limit=True), settings=M
 _scan("epochs lattice", _flat(LATTICE, 2000, 2, 5, 20, 2, 3), settings=MANY_EPOCHS)
 _scan("equal rows", _flat(_equal, 600, 1, 3, 5, 1, 2))
 _scan("walk equal rows", _flat(_equal, 3000, 2, 3, 1, 2, 2))
+make = _limit_to_the_bit(_sq(REAL, 300, 2, 16, 40, 2, 6))
+_scan("sq to the bit", make)
 for dtype in (np.int8, np.uint8):
     make = _limit_to_the_bit(_flat(REAL, 200, 2, 16, 20, 2, 6, dtype=dtype, shift=True))
     _scan(f"bytes limit {np.dtype(dtype).name}", make)
@@ -638,6 +654,7 @@ def _far_middle(rng, *shape):
     return (x * ([[1e-3], [300.0]] if shape[0] == 2 and len(shape) == 2 else 1)).astype(FLOAT32)
 
 
+_scan("sq near ties", _sq(REAL, 900, 1, 2, 64, 1, 100))
 _scan("sq uneven", _sq(_uneven, 300, 3, 17, 40, 2, 9))
 _scan("sq far", _sq(_far_middle, 300, 3, 17, 40, 2, 9))
 

@@ -114,6 +114,17 @@ def test_packed_codes_are_those_of_the_cpu(device, bits):
         assert_same_knn(models.search(there, queries, 10), models.search(here, queries, 10))
 
 
+@pytest.mark.parametrize("rotation", ["random", "opq"])
+def test_turned_rows_are_those_of_the_cpu(device, rotation):
+    shape = {"n_lists": 12, "pq_dim": 5, "rotation": rotation}
+    there = models.build("ivf_pq", ROWS, **shape, device="cuda")
+    here = models.build("ivf_pq", ROWS, **shape, device="cpu")
+    assert_same(there.rotation_matrix.get(), here.rotation_matrix)
+    assert_same(there.centers_rot.get(), here.centers_rot)
+    assert_same(there.core.payload.codes.get(), here.core.payload.codes)
+    assert_same_knn(models.search(there, QUERIES, 10), models.search(here, QUERIES, 10))
+
+
 @pytest.mark.parametrize("metric", models.METRICS)
 def test_all_lists_probed_is_brute_force(device, metric):
     flat = models.build("ivf_flat", ROWS, metric, n_lists=7, device="cuda")

@@ -400,7 +400,7 @@ class TestSource:
         assert '#include "' not in made.text.replace('#include "ptx_host.h"', "")
         assert (
             made.symbol("scan_bound")
-            == "scan_bound__BLOCK256_PQ_LEN0_ROWhalf_ROWS_AS0_CODEC0_TABLEfloat"
+            == "scan_bound__BLOCK256_CODEC0_PACKED0_PQ_LEN0_ROWhalf_ROWS_AS0_TABLEfloat"
         )
         assert "\nENTRY(" not in made.text
 

@@ -28,7 +28,7 @@ def decoded(index):
     x = payload.codes.astype(np.float64) * payload.step + payload.middle
     if payload.centers is not None:
         x += np.repeat(payload.centers, index.list_sizes, axis=0)
-    shift = index.core.coarse.shift
+    shift = index.core.coarse.axes.shift
     x = x if shift is None else x + shift
     return x[np.argsort(lists.ids)]
 
@@ -95,7 +95,7 @@ def test_given_bounds_are_in_the_coordinates_of_the_data():
     bounds = np.stack([far.min(axis=0), far.max(axis=0)])
     params = ivf_sq.IndexParams(n_lists=16, by_residual=False)
     index = ivf_sq.build(params, far, bounds=bounds, device="cpu")
-    assert index.core.coarse.shift is not None
+    assert index.core.coarse.axes.shift is not None
     assert_close(index.middle - 128 * index.step, bounds[0], rtol=1e-6, atol=1e-3)
     assert (np.abs(decoded(index) - far) <= 0.51 * index.step).all()
     again = ivf_sq.build_precomputed(params, far, index.centers, bounds, device="cpu")

@@ -110,7 +110,11 @@ class Ops(Protocol):
         ...
 
     def pairwise(self, x: Array, y: Array, metric: ScanMetric) -> Array:
-        """All distances: x (Q, D), y (N, D) -> (Q, N) float32, to rounding, not canonical."""
+        """All distances: x (Q, D), y (N, D) -> (Q, N) float32, to rounding, not canonical.
+
+        inner_product: minus the product, summed in float64 in any order and rounded once, so it is
+        the same everywhere where 53 bits hold every partial sum (`codecs.axes`).
+        """
         ...
 
     def select_k(self, dists: Array, ids: Array | None, k: int) -> tuple[Array, Array]:

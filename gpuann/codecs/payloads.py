@@ -7,6 +7,7 @@ from typing import Any
 
 from gpuann.backends import Backend, packing
 from gpuann.backends.seam import Array, FlatPayload, Payload, PqPayload, SqPayload
+from gpuann.codecs.axes import Axes
 from gpuann.codecs.flat import FlatCodec
 from gpuann.codecs.pq import PqCodec
 from gpuann.codecs.sq import SqCodec, Steps
@@ -53,12 +54,22 @@ def row_bytes(models: TrainedModels, whole: int) -> int:
     return whole if models.scalar is None else models.dim
 
 
-def codec_of(backend: Backend, models: TrainedModels, centers: Array, shift: Array | None) -> Codec:
-    """What stores rows with these models; their centres and shift are on the device already."""
+def axes_of(backend: Backend, models: TrainedModels) -> Axes:
+    """The coordinates of these models, on the device."""
+    shift, rotation = models.shift, models.rotation
+    return Axes(
+        None if shift is None else backend.put(shift),
+        None if rotation is None else backend.put(rotation),
+        models.centers.shape[1],
+    )
+
+
+def codec_of(backend: Backend, models: TrainedModels, centers: Array, axes: Axes) -> Codec:
+    """What stores rows with these models; their centres and axes are on the device already."""
     if models.codebooks is not None:
-        return PqCodec(models.metric, shift, centers, backend.put(models.codebooks))
+        return PqCodec(models.metric, axes, centers, backend.put(models.codebooks))
     if models.scalar is not None:
         step, middle = models.scalar
         steps = Steps(backend.put(step), backend.put(middle))
-        return SqCodec(models.metric, shift, centers if models.by_residual else None, steps)
-    return FlatCodec(models.metric, shift)
+        return SqCodec(models.metric, axes, centers if models.by_residual else None, steps)
+    return FlatCodec(models.metric, axes.shift)

@@ -12,6 +12,7 @@ from gpuann import kmeans
 from gpuann.backends import Backend, packing
 from gpuann.backends.seam import Array, PqPayload
 from gpuann.codecs import vectors
+from gpuann.codecs.axes import Axes
 from gpuann.metric import Metric
 
 
@@ -23,15 +24,6 @@ def default_pq_dim(dim: int) -> int:
     if half >= 32:
         return half // 32 * 32
     return 1 << (half.bit_length() - 1)
-
-
-def pad(xp: Any, x: Array, width: int) -> Array:
-    """Rows (n, dim) with zeros up to `width` columns; x itself where it is that wide already."""
-    if x.shape[1] == width:
-        return x
-    out = xp.zeros((len(x), width), x.dtype)
-    out[:, : x.shape[1]] = x
-    return out
 
 
 def pieces(backend: Backend, x: Array, pq_dim: int) -> Array:
@@ -69,10 +61,9 @@ class PqCodec:
     """Trained codebooks over coarse centres."""
 
     metric: Metric
-    shift: Array | None
-    """(dim,) float32 or None, subtracted from rows before anything else."""
+    axes: Axes
     centers: Array
-    """(n_lists, pq_dim * pq_len) float32, shifted and padded."""
+    """(n_lists, pq_dim * pq_len) float32, in these axes."""
     codebooks: Array
     """(pq_dim, pq_book_size, pq_len) float32."""
 
@@ -95,9 +86,9 @@ class PqCodec:
         norms is N(v) of the decoded row and reach at least 2 |c_l| + |v|, as `Lists` has them.
         """
         xp, pq_dim = backend.xp, len(self.codebooks)
-        x = vectors.moved(vectors.as_float(xp, rows, self.metric), self.shift)
         center = self.centers[labels]
-        codes = self.codes(backend, pad(xp, x, self.centers.shape[1]) - center)
+        x = self.axes.of(backend, vectors.as_float(xp, rows, self.metric))
+        codes = self.codes(backend, x - center)
         payload.codes[position] = packing.pack(xp, codes, self.bits)
         decoded = center + self.codebooks[xp.arange(pq_dim), codes].reshape(len(codes), -1)
         reach = 2 * vectors.lengths(xp, center) + vectors.lengths(xp, decoded)

@@ -15,6 +15,7 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, SqPayload
 from gpuann.codecs import vectors
+from gpuann.codecs.axes import Axes
 from gpuann.metric import Metric
 
 _LOWEST, _HIGHEST = -128, 127
@@ -53,10 +54,9 @@ class SqCodec:
     """Trained steps over coarse centres."""
 
     metric: Metric
-    shift: Array | None
-    """(dim,) float32 or None, subtracted from rows before anything else."""
+    axes: Axes
     centers: Array | None
-    """(n_lists, dim) float32, shifted: residuals to them are coded; None: rows are."""
+    """(n_lists, dim) float32, in these axes: residuals to them are coded; None: rows are."""
     steps: Steps
 
     def allocate(self, backend: Backend, n_rows: int, dim: int, dtype: Any) -> SqPayload:
@@ -72,7 +72,7 @@ class SqCodec:
         norms is N(v) of the decoded row and reach at least 2 |c_l| + |v|, as `Lists` has them.
         """
         xp = backend.xp
-        x = vectors.moved(vectors.as_float(xp, rows, self.metric), self.shift)
+        x = self.axes.of(backend, vectors.as_float(xp, rows, self.metric))
         center = None if self.centers is None else self.centers[labels]
         codes = encode(xp, x if center is None else x - center, self.steps)
         payload.codes[position] = codes

@@ -10,6 +10,7 @@ from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import FlatPayload, Lists, Payload
+from gpuann.codecs import payloads
 from gpuann.distributed.sampling import usable
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
@@ -61,8 +62,8 @@ class Shard:
                 part: Part = brute_force.Index(backend, self.metric, payload, lists)
             else:
                 centers = backend.put(self.models.centers)
-                shift = _put(backend, self.models.shift)
-                coarse = ivf.make_coarse(backend, centers, shift, self.metric)
+                axes = payloads.axes_of(backend, self.models)
+                coarse = ivf.make_coarse(backend, centers, axes, self.metric)
                 part = ivf.Core(backend, self.metric, self.dim, coarse, payload, lists)
             backend.synchronize()  # it may be searched on another stream
             return part

@@ -15,7 +15,7 @@ from gpuann.trained import TrainedModels
 
 KIND = "shard"
 ROWS = ("ids", "norms", *payloads.ROWS)  # one entry a row: the large ones
-_MODELS = ("centers", "shift", "codebooks", "bounds", "scalar")  # of TrainedModels
+_MODELS = ("centers", "shift", "codebooks", "bounds", "scalar", "rotation")  # of TrainedModels
 
 
 def save_shard(path: Path, shard: Shard) -> None:

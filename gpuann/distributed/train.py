@@ -7,8 +7,7 @@ From the same samples, in the same order, both give the same models to the round
 """
 
 import dataclasses
-import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,17 +16,14 @@ from gpuann import backends, ivf, kinds, kmeans, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
+from gpuann.codecs.axes import Axes
 from gpuann.distributed.partial import N_FARTHEST, Partial, centers_after, combine, partial_of
+from gpuann.distributed.parts import Fetch, Parts, Run
 from gpuann.distributed.sampling import Sample, merge_bounds
 from gpuann.errors import bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
-
-Run = Callable[..., Iterable[Any]]
-"""run(function, parts, *more) -> function(part, ...) of every part, as the built-in `map` does."""
-Fetch = Callable[[list[Any]], Sequence[Any]]
-"""What `run` gave -> the results themselves, here."""
 
 
 def train_local(
@@ -106,7 +102,7 @@ def train_distributed(
     where = "distributed.train_distributed"
     kinds.check_build(where, index_params)
     how = metrics.check(where, index_params.metric)
-    there = _Parts(list(samples), run, fetch)
+    there = Parts(list(samples), run, fetch)
     if not there.handles:
         raise bad_value(where, "samples", "be at least one", 0)
     about = there.ask(_describe)
@@ -122,72 +118,29 @@ def train_distributed(
     n_iters, seed = index_params.kmeans_n_iters, index_params.seed
     start = moved.rows(kmeans.random_rows(moved.n_rows, index_params.n_lists, seed))
     centers = _lloyd(moved, start, n_iters, device)
-    shape, codebooks = kinds.code_shape(where, index_params, dim), None
+    shape, codebooks, rotation = kinds.code_shape(where, index_params, dim), None, None
     if isinstance(shape, training.CodeShape):
-        centers = pq.pad(np, centers, shape.pq_dim * shape.pq_len)
         step = training.residual_step(shape, moved.n_rows)
         # every step-th row of all samples in a row: where that starts in each
         firsts = [-before % step for before in moved.before]
-        cut = moved.keep(_residual_pieces, centers, shape.pq_dim, step, device, each=firsts)
+        cpu = backends.choose(where, "cpu")
+        some = firsts, step, centers, device
+        rotation = training.learn_rotation(
+            cpu, shape, dim, seed, lambda: _gathered_residuals(moved, *some)
+        )
+        turn = Axes(None, rotation, shape.pq_dim * shape.pq_len)
+        centers = turn.of(cpu, centers)
+        cut = moved.keep(_residual_pieces, centers, turn, shape.pq_dim, step, device, each=firsts)
         kept = zip(moved.sizes, firsts, strict=True)
         cut = cut.of_sizes([max(0, -((first - n) // step)) for n, first in kept])
         start = cut.rows(kmeans.random_rows(cut.n_rows, shape.pq_book_size, seed))
         codebooks = _lloyd(cut, start, n_iters, device)
     bounds = merge_bounds([one.bounds for one in about]) if scalar_bounds else None
-    models = TrainedModels(how, dim, centers, shift, codebooks, bounds)
+    models = TrainedModels(how, dim, centers, shift, codebooks, bounds, rotation=rotation)
     if not isinstance(shape, training.ScalarShape):
         return models
     coded = merge_bounds(moved.ask(_value_bounds, centers if shape.by_residual else None, device))
     return training.with_bounds(models, shape, coded)
-
-
-class _Parts:
-    """Data that lie where they were made, in the order of the parts, and how to work on them."""
-
-    def __init__(self, handles: list[Any], run: Run, fetch: Fetch) -> None:
-        self.handles, self._run, self._fetch = handles, run, fetch
-        self.sizes: list[int] = []
-
-    def of_sizes(self, sizes: list[int]) -> "_Parts":
-        """The same, told how many rows each part has; those without any are left out."""
-        some = [(part, n) for part, n in zip(self.handles, sizes, strict=True) if n]
-        made = _Parts([part for part, _ in some], self._run, self._fetch)
-        made.sizes = [n for _, n in some]
-        return made
-
-    @property
-    def n_rows(self) -> int:
-        """Of all parts."""
-        return sum(self.sizes)
-
-    @property
-    def before(self) -> list[int]:
-        """Rows before each part."""
-        return [0, *itertools.accumulate(self.sizes)][:-1]
-
-    def keep(self, function: Any, *more: Any, each: list[Any] | None = None) -> "_Parts":
-        """function(part, *more) of every part, left where it is; `each` differs from part to part
-        and comes first.
-        """
-        columns = [[value] * len(self.handles) for value in more]
-        own = [] if each is None else [each]
-        handles = list(self._run(function, self.handles, *own, *columns))
-        return _Parts(handles, self._run, self._fetch)
-
-    def ask(self, function: Any, *more: Any, each: list[Any] | None = None) -> list[Any]:
-        """function(part, *more) of every part, brought here."""
-        return list(self._fetch(self.keep(function, *more, each=each).handles))
-
-    def rows(self, numbers: HostArray) -> HostArray:
-        """Rows by their numbers (n,) over all parts -> (n, dim), or (B, n, dim) of B problems."""
-        ends = np.cumsum(self.sizes)
-        part_of = np.searchsorted(ends, numbers, side="right")
-        wanted = [numbers[part_of == p] - before for p, before in enumerate(self.before)]
-        found = np.concatenate(self.ask(_pick, each=wanted), axis=-2)
-        place = np.argsort(part_of, kind="stable")
-        out = np.empty_like(found)
-        out[..., place, :] = found
-        return out
 
 
 class _About(NamedTuple):
@@ -198,7 +151,7 @@ class _About(NamedTuple):
     bounds: HostArray
 
 
-def _lloyd(parts: _Parts, centers: HostArray, n_iters: int, device: str | None) -> HostArray:
+def _lloyd(parts: Parts, centers: HostArray, n_iters: int, device: str | None) -> HostArray:
     """`kmeans.lloyd` over parts."""
     inertia: list[float] = []
     moved_empty = False
@@ -214,6 +167,15 @@ def _lloyd(parts: _Parts, centers: HostArray, n_iters: int, device: str | None) 
     return centers
 
 
+def _gathered_residuals(
+    parts: Parts, firsts: list[int], step: int, centers: HostArray, device: str | None
+) -> HostArray:
+    """Residuals of every step-th row of all parts, brought here: an OPQ rotation is learnt from
+    them; they are at most as many as train the codebooks.
+    """
+    return np.concatenate(parts.ask(_residuals, centers, step, device, each=firsts))
+
+
 # What runs where the parts are: functions that can be pickled.
 
 
@@ -224,10 +186,6 @@ def _describe(sample: Sample) -> _About:
 
 def _moved(sample: Sample, shift: HostArray | None) -> HostArray:
     return vectors.moved(sample.x, shift)
-
-
-def _pick(part: HostArray, rows: HostArray) -> HostArray:
-    return part[..., rows, :]
 
 
 def _round(part: HostArray, centers: HostArray, n_farthest: int, device: str | None) -> Partial:
@@ -242,13 +200,31 @@ def _value_bounds(x: HostArray, centers: HostArray | None, device: str | None) -
         return training.value_bounds(backend, x, there)
 
 
-def _residual_pieces(
-    x: HostArray, first: int, centers: HostArray, pq_dim: int, step: int, device: str | None
+def _residuals(
+    x: HostArray, first: int, centers: HostArray, step: int, device: str | None
 ) -> HostArray:
-    """Sub-vectors (pq_dim, n, pq_len) of the residuals of every step-th row."""
+    """Residuals (n, dim) of every step-th row."""
     backend = backends.choose("distributed.train_distributed", device)
     with backend.active():
         picked = backend.put(np.ascontiguousarray(x[first::step]))
+        return backend.get(training.residuals_of(backend, picked, backend.put(centers)))
+
+
+def _residual_pieces(
+    x: HostArray,
+    first: int,
+    centers: HostArray,
+    turn: Axes,
+    pq_dim: int,
+    step: int,
+    device: str | None,
+) -> HostArray:
+    """Sub-vectors (pq_dim, n, pq_len) of the residuals of every step-th row, in these axes."""
+    backend = backends.choose("distributed.train_distributed", device)
+    with backend.active():
+        rotation = None if turn.rotation is None else backend.put(turn.rotation)
+        there = turn._replace(rotation=rotation)
+        picked = there.of(backend, backend.put(np.ascontiguousarray(x[first::step])))
         residuals = training.residuals_of(backend, picked, backend.put(centers))
         return backend.get(pq.pieces(backend, residuals, pq_dim))
 
