@@ -1,6 +1,16 @@
 """GPU-first approximate nearest-neighbour search, with a NumPy backend of the same answers."""
 
-from gpuann import brute_force, distributed, ivf_flat, ivf_pq, ivf_sq, kmeans, shards, streamed
+from gpuann import (
+    brute_force,
+    distributed,
+    ivf_flat,
+    ivf_pq,
+    ivf_sq,
+    kmeans,
+    quantize,
+    shards,
+    streamed,
+)
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
@@ -16,6 +26,7 @@ __all__ = [
     "ivf_pq",
     "ivf_sq",
     "kmeans",
+    "quantize",
     "refine",
     "set_num_threads",
     "shards",

@@ -163,7 +163,14 @@ def with_given_bounds(
     where: str, models: TrainedModels, shape: ScalarShape, bounds: Any
 ) -> TrainedModels:
     """`with_bounds` that a caller brings: of rows in the data's coordinates, or of residuals."""
-    dim = models.dim
+    coded = checked_bounds(where, bounds, models.dim)
+    if models.shift is not None and not shape.by_residual:
+        coded = coded - models.shift
+    return with_bounds(models, shape, coded)
+
+
+def checked_bounds(where: str, bounds: Any, dim: int) -> HostArray:
+    """Smallest and largest values (2, dim) float32 that a caller brings."""
     array = arrays.as_host(where, "bounds", bounds)
     if array.shape != (2, dim):
         raise bad_value(where, "bounds", f"have shape (2, {dim})", array.shape)
@@ -175,10 +182,7 @@ def with_given_bounds(
         at = int(np.flatnonzero(low > high)[0])
         rule = "hold smallest values, then largest"
         raise bad_value(where, "bounds", rule, f"{low[at]} and {high[at]} of component {at}")
-    coded = np.ascontiguousarray(array, np.float32)
-    if models.shift is not None and not shape.by_residual:
-        coded = coded - models.shift
-    return with_bounds(models, shape, coded)
+    return np.ascontiguousarray(array, np.float32)
 
 
 def build_part(

@@ -654,7 +654,7 @@ def _far_middle(rng, *shape):
     return (x * ([[1e-3], [300.0]] if shape[0] == 2 and len(shape) == 2 else 1)).astype(FLOAT32)
 
 
-_scan("sq near ties", _sq(REAL, 900, 1, 2, 64, 1, 100))
+_scan("sq near ties", _sq(REAL, 900, 1, 2, 150, 1, 200))
 _scan("sq uneven", _sq(_uneven, 300, 3, 17, 40, 2, 9))
 _scan("sq far", _sq(_far_middle, 300, 3, 17, 40, 2, 9))
 

@@ -28,7 +28,7 @@ LEVELS = [
     {"plan", "ivf"},
     {"training"},
     {"index"},
-    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "rerank"},
+    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "quantize", "rerank"},
     {"kinds", "partitions"},
     {"distributed"},
     {"sharded", "stored", "streamed_build"},

@@ -35,6 +35,12 @@ def pieces(backend: Backend, x: Array, pq_dim: int) -> Array:
     return out
 
 
+def nearest_entries(backend: Backend, x: Array, codebooks: Array) -> Array:
+    """Codes of rows (n, pq_dim * pq_len) -> (n, pq_dim) uint8."""
+    labels, _ = backend.ops.assign(pieces(backend, x, len(codebooks)), codebooks, rescore=False)
+    return backend.xp.ascontiguousarray(labels.T.astype(backend.xp.uint8))
+
+
 def train(
     backend: Backend,
     residuals: Array,
@@ -88,16 +94,10 @@ class PqCodec:
         xp, pq_dim = backend.xp, len(self.codebooks)
         center = self.centers[labels]
         x = self.axes.of(backend, vectors.as_float(xp, rows, self.metric))
-        codes = self.codes(backend, x - center)
+        codes = nearest_entries(backend, x - center, self.codebooks)
         payload.codes[position] = packing.pack(xp, codes, self.bits)
         decoded = center + self.codebooks[xp.arange(pq_dim), codes].reshape(len(codes), -1)
         reach = 2 * vectors.lengths(xp, center) + vectors.lengths(xp, decoded)
         if self.metric == "inner_product":
             return xp.zeros_like(reach), reach
         return vectors.square_norms(xp, decoded).astype(xp.float32), reach
-
-    def codes(self, backend: Backend, residuals: Array) -> Array:
-        """Nearest codebook entries of residuals (n, pq_dim * pq_len) -> (n, pq_dim) uint8."""
-        x = pieces(backend, residuals, len(self.codebooks))
-        labels, _ = backend.ops.assign(x, self.codebooks, rescore=False)
-        return backend.xp.ascontiguousarray(labels.T.astype(backend.xp.uint8))
