@@ -3,6 +3,7 @@
 from gpuann import (
     brute_force,
     distributed,
+    filters,
     ivf_flat,
     ivf_pq,
     ivf_sq,
@@ -21,6 +22,7 @@ __all__ = [
     "__version__",
     "brute_force",
     "distributed",
+    "filters",
     "get_num_threads",
     "ivf_flat",
     "ivf_pq",

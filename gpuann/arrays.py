@@ -99,7 +99,7 @@ class Rows:
         self._where, self._name = where, name
         self.chunk_floats = CHUNK_FLOATS
         self.array: HostArray | None = None
-        if _is_chunked(data):
+        if is_chunked(data):
             self._open = _reopen(data)
             self.n_rows, self.dim, self.dtype = self._measure()
         else:
@@ -193,7 +193,8 @@ class Rows:
         return n_rows, dim, dtype
 
 
-def _is_chunked(data: Any) -> bool:
+def is_chunked(data: Any) -> bool:
+    """Whether data are chunks of rows."""
     if isinstance(data, list | tuple):
         return len(data) > 0 and all(getattr(part, "ndim", 0) == 2 for part in data)
     if hasattr(data, "__array__") or hasattr(data, "__dlpack__"):
@@ -203,7 +204,7 @@ def _is_chunked(data: Any) -> bool:
 
 def is_one_shot(data: Any) -> bool:
     """Whether data are chunks that can be read only once."""
-    return _is_chunked(data) and not callable(data) and iter(data) is data
+    return is_chunked(data) and not callable(data) and iter(data) is data
 
 
 def _reopen(data: Any) -> Callable[[], Iterable[Any]]:
@@ -217,6 +218,6 @@ def _reopen(data: Any) -> Callable[[], Iterable[Any]]:
 
 def query_chunks(data: Any) -> Iterable[Any] | None:
     """The chunks of a query set given in chunks, or None for a plain array."""
-    if not _is_chunked(data):
+    if not is_chunked(data):
         return None
     return data() if callable(data) else iter(data)

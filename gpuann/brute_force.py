@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, lists, validate
+from gpuann import arrays, backends, lists, survivors, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
@@ -13,7 +13,8 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import FlatPayload, Lists
 from gpuann.codecs import vectors
 from gpuann.codecs.flat import FlatCodec
-from gpuann.index import SearchShape
+from gpuann.filters import Keep
+from gpuann.index import SearchShape, given_filter
 from gpuann.index import search as run_search
 from gpuann.ivf import in_batches, without_direction
 from gpuann.metric import Metric
@@ -91,6 +92,7 @@ def search(
     k: int,
     neighbors: HostArray | None = None,
     distances: HostArray | None = None,
+    prefilter: Any = None,
     *,
     workspace_limit: int = WORKSPACE_LIMIT,
 ) -> tuple[HostArray, HostArray]:
@@ -105,6 +107,8 @@ def search(
     neighbors : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into; both are
         where the queries are
+    prefilter : rows that may be returned, optional
+        One of gpuann.filters, booleans (n_rows,) or (n_queries, n_rows), or a list of ids.
     workspace_limit : int, default 1073741824; bytes that a search may take beside its result,
         and some 20 MB a thread
 
@@ -123,8 +127,15 @@ def search(
     validate.instance(where, "index", index, Index)
     limit = validate.integer(where, "workspace_limit", workspace_limit, LEAST_WORKSPACE)
 
+    kept = given_filter(where, "prefilter", prefilter, queries)
+
     def run(x: Any, k: int) -> tuple[Any, Any]:
-        return scan(index, x, k, limit)
+        keep = None
+        if kept is not None:
+            words = kept.on(where, "prefilter", index.backend, len(x), len(index))
+            exhaustive = survivors.is_exhaustive(kept, len(index), index.dim, 1, 1)
+            keep = Keep(words, kept, exhaustive)
+        return scan(index, x, k, limit, keep=keep)
 
     shape = SearchShape(index.backend, index.metric, index.dim, len(index))
     return run_search(where, shape, queries, k, neighbors, distances, run)
@@ -136,20 +147,25 @@ def scan(
     k: int,
     workspace_limit: int,
     farthest: Any = None,
+    keep: Keep | None = None,
     *,
     raw: bool = False,
 ) -> tuple[Any, Any]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
     (n, k) int64, where the queries are. farthest (n,) float32: scan distances beyond which rows do
-    not matter; raw: leave `without_direction` to the caller, who merges first.
+    not matter; keep: the filter; raw: leave `without_direction` to the caller, who merges first.
     """
     backend, how = index.backend, metrics.scan_metric(index.metric)
 
     def one(x: Any, found: int, part: slice) -> tuple[Any, Any]:
         within = None if farthest is None else backend.put(farthest[part])
         probes = backend.xp.zeros((len(x), 1), backend.xp.int32)
+        payload, stored = index.payload, index.lists
+        if keep is not None and keep.exhaustive:
+            payload, stored = survivors.of(backend, payload, stored, keep, index)
+        words = None if keep is None else keep.of(part)
         near, ids = backend.ops.scan_lists(
-            x, None, index.payload, index.lists, probes, found, how, limit=within
+            x, None, payload, stored, probes, found, how, keep=words, limit=within
         )
         return (near if raw else without_direction(index.metric, x, near)), ids
 

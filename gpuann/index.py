@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, backends, ivf, validate
+from gpuann import arrays, backends, filters, ivf, survivors, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.codecs import axes
 from gpuann.errors import bad_value
+from gpuann.filters import Filter, Keep
 from gpuann.metric import Metric, check, reported
 from gpuann.params import IvfIndexParams, IvfSearchParams
 
@@ -109,18 +110,32 @@ def search_ivf(
     k: int,
     neighbors: HostArray | None,
     distances: HostArray | None,
+    filter: Any = None,
 ) -> tuple[HostArray, HostArray]:
     """The public search of every inverted-file index."""
-
-    core = index.core
-    n_probes = min(params.n_probes, index.n_lists)
-    check_results(where, core.backend, "n_probes", n_probes, core.coarse.centers.shape[1])
+    core, kept = index.core, given_filter(where, "filter", filter, queries)
+    n_probes, width = min(params.n_probes, index.n_lists), core.coarse.centers.shape[1]
+    check_results(where, core.backend, "n_probes", n_probes, width)
 
     def run(x: Array, k: int) -> tuple[Array, Array]:
-        return ivf.search(core, x, k, params.n_probes, params.workspace_limit)
+        keep = None
+        if kept is not None:
+            words = kept.on(where, "filter", core.backend, len(x), len(index))
+            shape = len(index), width, index.n_lists, params.n_probes
+            keep = Keep(words, kept, survivors.is_exhaustive(kept, *shape))
+        limit = params.workspace_limit
+        return ivf.search(core, x, k, params.n_probes, limit, keep=keep)
 
     shape = SearchShape(core.backend, index.metric, index.dim, len(index))
     return search(where, shape, queries, k, neighbors, distances, run)
+
+
+def given_filter(where: str, name: str, value: Any, queries: Any) -> Filter | None:
+    """`filters.given`; a set for each query is for queries that can be counted."""
+    kept = filters.given(where, name, value)
+    if kept is not None and kept.per_query and arrays.is_chunked(queries):
+        raise bad_value(where, name, "be one set for queries in chunks", "a set for each query")
+    return kept
 
 
 class SearchShape(NamedTuple):

@@ -1,6 +1,5 @@
-"""The engine: one inverted-file index for every codec.
+"""The engine: one inverted-file index for every codec, and its search.
 
-    build   sample -> coarse centres -> codec -> rows into lists
     search  nearest n_probes centres of each query -> scan of those lists -> (distances, ids)
 
 Source: Sivic and Zisserman, "Video Google", ICCV 2003 (inverted lists); Jegou et al. 2011 (PQ).
@@ -12,16 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, kmeans, lists, metric, plan
-from gpuann._progress import bar
+from gpuann import metric, plan, survivors
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.codecs import vectors
 from gpuann.codecs.axes import Axes
-from gpuann.codecs.payloads import Codec
+from gpuann.filters import Keep
 from gpuann.metric import Metric
-
-SAMPLE_FLOATS = 1 << 26  # of the training rows: 256 MiB, of which a build holds a few copies
 
 
 class Coarse(NamedTuple):
@@ -44,99 +40,6 @@ class Core:
     coarse: Coarse
     payload: Payload
     lists: Lists
-
-
-class Sample(NamedTuple):
-    """The training rows."""
-
-    x: arrays.HostArray
-    """(n, dim) float32, normalised under cosine."""
-    shift: arrays.HostArray | None
-    """(dim,) float32 or None."""
-
-
-def draw_sample(
-    rows: arrays.Rows, how: Metric, fraction: float, n_lists: int, most: int, seed: int
-) -> Sample:
-    """The rows that train the quantisers: `fraction` of all, at most `most` and SAMPLE_FLOATS, but
-    at least n_lists.
-    """
-    n = min(int(fraction * rows.n_rows), most, SAMPLE_FLOATS // rows.dim)
-    n = min(max(n, n_lists), rows.n_rows)
-    picked = rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
-    x = vectors.as_float(np, picked, how)
-    return Sample(x, vectors.choose_shift(x, how))
-
-
-def train_centers(
-    backend: Backend, sample: Sample, n_lists: int, n_iters: int, seed: int, *, progress: bool
-) -> Array:
-    """Coarse centres of the shifted sample -> (n_lists, dim) float32."""
-    x = backend.put(vectors.moved(sample.x, sample.shift))
-    start = x[backend.put(kmeans.random_rows(len(x), n_lists, seed))]
-    trained = kmeans.lloyd(
-        backend, x[None], start[None], n_iters, tol=0.0, progress=progress, name="centres"
-    )
-    return trained.centers[0]
-
-
-def make_coarse(backend: Backend, centers: Array, axes: Axes, how: Metric) -> Coarse:
-    """Centres (n_lists, width) float32, in these axes already, ready to be searched."""
-    xp = backend.xp
-    norms = vectors.square_norms(xp, centers)
-    radius = float(vectors.lengths(xp, centers).max())
-    if how == "inner_product":
-        norms = xp.zeros_like(norms)
-    one = lists.one_list(backend, norms.astype(xp.float32), radius)
-    payload = backend.prepared(FlatPayload(centers, None, None), one)
-    return Coarse(centers, axes, payload, one)
-
-
-def fill(
-    backend: Backend,
-    rows: arrays.Rows,
-    how: Metric,
-    coarse: Coarse,
-    codec: Codec,
-    ids: arrays.HostArray | None,
-    *,
-    progress: bool,
-    searched: bool = True,
-) -> Core:
-    """Store every row in the list of its nearest centre; ids (n_rows,) int64 are their names, None
-    for row numbers. searched False: the core is only taken apart again.
-
-    Reads the data twice, so memory is the index, 20 bytes a row, and one chunk in flight.
-    """
-    xp = backend.xp
-    n_lists = len(coarse.centers)
-    labels = xp.empty(rows.n_rows, xp.int32)
-    for start, x in _chunks(backend, rows, how, progress=progress, name="assigning"):
-        moved = coarse.axes.of(backend, vectors.as_float(xp, x, how))
-        nearest, _ = backend.ops.assign(moved[None], coarse.centers[None], rescore=False)
-        labels[start : start + len(x)] = nearest[0]
-    layout = lists.lay_out(backend, labels, n_lists)
-
-    payload: Any = codec.allocate(backend, rows.n_rows, rows.dim, rows.dtype)
-    norms = xp.empty(rows.n_rows, xp.float32)
-    radius = xp.zeros(n_lists, xp.float32)
-    for start, x in _chunks(backend, rows, how, progress=progress, name="encoding"):
-        part = slice(start, start + len(x))
-        position = layout.position[part]
-        norms[position], reach = codec.encode(backend, payload, x, labels[part], position)
-        xp.maximum.at(radius, labels[part], reach)
-    names = layout.ids if ids is None else backend.put(ids)[layout.ids]
-    stored = Lists(layout.offsets, names, norms, radius)
-    if searched:
-        payload = backend.prepared(payload, stored)
-    backend.synchronize()  # last: the index may be searched on another stream
-    return Core(backend, how, rows.dim, coarse, payload, stored)
-
-
-def _chunks(backend: Backend, rows: arrays.Rows, how: Metric, *, progress: bool, name: str) -> Any:
-    total = -(-rows.n_rows * rows.dim // rows.chunk_floats)
-    for start, chunk in bar(rows.chunks(), name, show=progress, total=total):
-        yield start, backend.put(chunk)
 
 
 class Probed(NamedTuple):
@@ -169,25 +72,30 @@ def search(
     workspace_limit: int,
     probed: Probed | None = None,
     farthest: Array | None = None,
+    keep: Keep | None = None,
     *,
     raw: bool = False,
 ) -> tuple[Array, Array]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
     (n, k) int64, where the queries are. probed: their lists, if they are known; farthest (n,)
-    float32: scan distances beyond which rows do not matter; raw: leave `without_direction` to the
-    caller, who merges first.
+    float32: scan distances beyond which rows do not matter; keep: the filter; raw: leave
+    `without_direction` to the caller, who merges first.
     """
     backend, how = core.backend, core.metric
     n_probes = min(n_probes, len(core.coarse.centers))
 
     def scan(x: Array, found: int, part: slice) -> tuple[Array, Array]:
+        within = None if farthest is None else backend.put(farthest[part])
+        words = None if keep is None else keep.of(part)
+        if keep is not None and keep.exhaustive:
+            near, names = _scan_survivors(core, x, found, keep, within)
+            return (near if raw else without_direction(how, x, near)), names
         if probed is None:
             to_center, nearest = nearest_lists(core, x, n_probes)
             lists_of = Probed(to_center, nearest.astype(backend.xp.int32))
         else:
             lists_of = Probed(*(backend.put(a[part]) for a in probed))
-        within = None if farthest is None else backend.put(farthest[part])
-        near, names = scan_probed(core, x, found, lists_of, workspace_limit, within)
+        near, names = scan_probed(core, x, found, lists_of, workspace_limit, within, words)
         return (near if raw else without_direction(how, x, near)), names
 
     n_rows = len(core.lists.ids)
@@ -254,33 +162,53 @@ def nearest_lists(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
     )
 
 
+def _scan_survivors(
+    core: Core, x: Array, k: int, keep: Keep, within: Array | None
+) -> tuple[Array, Array]:
+    """One batch x (n, dim) against all rows that a filter leaves -> scan distances, ids (n, k)."""
+    backend, payload = core.backend, core.payload
+    left = survivors.of(backend, payload, core.lists, keep, core)
+    queries = x if isinstance(payload, FlatPayload) else core.coarse.axes.of(backend, x)
+    whole, how = backend.xp.zeros((len(x), 1), backend.xp.int32), metric.scan_metric(core.metric)
+    return backend.ops.scan_lists(
+        queries, None, *left, whole, k, how, keep=keep.words, limit=within
+    )
+
+
 def scan_probed(
-    core: Core, x: Array, k: int, probed: Probed, workspace_limit: int, within: Array | None
+    core: Core,
+    x: Array,
+    k: int,
+    probed: Probed,
+    workspace_limit: int,
+    within: Array | None,
+    keep: Array | None = None,
 ) -> tuple[Array, Array]:
     """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""
     backend, ops = core.backend, core.backend.ops
     xp, how = backend.xp, metric.scan_metric(core.metric)
     to_center, probes = probed
+    rest: tuple[Any, Lists, Array, int, metric.ScanMetric, Array | None]
+    rest = core.payload, core.lists, probes, k, how, keep
     if isinstance(core.payload, FlatPayload):
-        return ops.scan_lists(x, None, core.payload, core.lists, probes, k, how, limit=within)
+        return ops.scan_lists(x, None, *rest, limit=within)
     # A(q, l) = |q|^2 - 2 q.c = |q - c|^2 - |c|^2, or -q.c: the norms of the centres are 0 there
     terms = to_center - core.coarse.lists.norms[probes]
     moved = core.coarse.axes.of(backend, x)
     n_lists = len(core.coarse.centers)
     if not isinstance(core.payload, PqPayload):
         of_pairs = None if core.payload.centers is None else terms
-        return ops.scan_lists(
-            moved, of_pairs, core.payload, core.lists, probes, k, how, limit=within
-        )
+        return ops.scan_lists(moved, of_pairs, *rest, limit=within)
     if plan.by_table(probes.size, n_lists, backend.lut_pairs_per_list):
         scaled = moved if how == "inner_product" else 2 * moved
         books, found = core.payload.codebooks, []
         for part in plan.table_batches(len(x), books.shape[0] * books.shape[1], workspace_limit):
             lut = ops.build_lut(scaled[part], books)
             q, a, p = moved[part], terms[part], probes[part]
-            rest = core.payload, core.lists, p, k, how, None
-            found.append(ops.scan_lut(lut, q, a, *rest, None if within is None else within[part]))
+            words = keep if keep is None or keep.ndim == 1 else keep[part]
+            some = core.payload, core.lists, p, k, how, words
+            found.append(ops.scan_lut(lut, q, a, *some, None if within is None else within[part]))
         if len(found) == 1:
             return found[0]
         return xp.concatenate([f[0] for f in found]), xp.concatenate([f[1] for f in found])
-    return ops.scan_lists(moved, terms, core.payload, core.lists, probes, k, how, limit=within)
+    return ops.scan_lists(moved, terms, *rest, limit=within)

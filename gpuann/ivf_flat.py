@@ -102,6 +102,7 @@ def search(
     k: int,
     neighbors: HostArray | None = None,
     distances: HostArray | None = None,
+    filter: Any = None,
 ) -> tuple[HostArray, HostArray]:
     """The k nearest rows of each query among the lists that are probed.
 
@@ -115,6 +116,10 @@ def search(
     neighbors : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into; both are
         where the queries are
+    filter : ids that may be returned, optional
+        One of gpuann.filters, booleans (n_ids,) or (n_queries, n_ids), or a list of ids. A filter
+        that keeps no more rows than the probed lists hold in the mean is answered exactly: all that
+        it keeps are compared, and it holds a copy of them. (Not one with a set for each query.)
 
     Returns
     -------
@@ -132,4 +137,4 @@ def search(
     where = "ivf_flat.search"
     validate.instance(where, "search_params", search_params, SearchParams)
     validate.instance(where, "index", index, Index)
-    return search_ivf(where, search_params, index, queries, k, neighbors, distances)
+    return search_ivf(where, search_params, index, queries, k, neighbors, distances, filter)

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -13,8 +13,32 @@ from gpuann import brute_force, ivf
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.errors import BackendError, message
+from gpuann.filters import Filter, Keep
 
 Found = tuple[HostArray, HostArray]
+
+
+class Asked(NamedTuple):
+    """What is asked of every partition, beside the queries."""
+
+    k: int
+    n_probes: int
+    workspace_limit: int
+    n_queries: int = 0
+    """Of all parts of a batch, and rows of all partitions: a filter is for these."""
+    n_rows: int = 0
+    kept: Filter | None = None
+    exhaustive: bool = False
+
+    def keep(self, backend: Backend, part: slice) -> Keep | None:
+        """The filter on a device, for some of the queries."""
+        if self.kept is None:
+            return None
+        words = self.kept.on("shards.search", "filter", backend, self.n_queries, self.n_rows)
+        keep = Keep(words, self.kept, self.exhaustive)
+        return keep._replace(words=keep.of(part))
+
+
 T = TypeVar("T")
 
 
@@ -71,16 +95,19 @@ class Partition:
     def scan(
         self,
         queries: HostArray,
-        k: int,
-        n_probes: int,
-        limit: int,
+        part: slice,
+        asked: Asked,
         probed: ivf.Probed | None,
         farthest: HostArray | None,
     ) -> Found:
-        """Scan distances, ids (n, k) of queries (n, dim), on the host; on the device's thread."""
+        """Scan distances, ids (n, k) of queries (n, dim), on the host, which are `part` of those
+        that were asked for; on the device's thread.
+        """
+        keep, limit = asked.keep(self.backend, part), asked.workspace_limit
         if isinstance(self.part, brute_force.Index):
-            return brute_force.scan(self.part, queries, k, limit, farthest, raw=True)
-        return ivf.search(self.part, queries, k, n_probes, limit, probed, farthest, raw=True)
+            return brute_force.scan(self.part, queries, asked.k, limit, farthest, keep, raw=True)
+        shape = asked.k, asked.n_probes, limit
+        return ivf.search(self.part, queries, *shape, probed, farthest, keep, raw=True)
 
     def _stream(self) -> Any:
         """The stream of the thread that searches, made at its first use."""
@@ -97,9 +124,8 @@ def scan_in_turn(
     cpu: Backend,
     partitions: list[Partition],
     queries: HostArray,
-    k: int,
-    n_probes: int,
-    limit: int,
+    part: slice,
+    asked: Asked,
     probed: ivf.Probed | None,
 ) -> "Future[Found]":
     """The k best of several partitions of one device, one after the other: a row matters to the
@@ -110,12 +136,12 @@ def scan_in_turn(
         best: Found | None = None
         for partition in partitions:
             farthest = None if best is None else np.ascontiguousarray(best[0][:, -1])
-            found = partition.scan(queries, k, n_probes, limit, probed, farthest)
+            found = partition.scan(queries, part, asked, probed, farthest)
             if best is None:
                 best = found
             else:
                 both = np.stack([best[0], found[0]]), np.stack([best[1], found[1]])
-                best = cpu.ops.merge_topk(*both, k)
+                best = cpu.ops.merge_topk(*both, asked.k)
         return cast("Found", best)
 
     return partitions[0].submit(len(queries), work, beside=partitions[1:])

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, ivf, kinds, validate
+from gpuann import arrays, backends, ivf, kinds, survivors, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.codecs import vectors
 from gpuann.distributed.reshard import check_same, given_shards, id_cuts, run_of_ids
 from gpuann.distributed.shard import Part, Shard, distinct
 from gpuann.errors import bad_value
+from gpuann.filters import Filter
 from gpuann.metric import Metric
-from gpuann.partitions import Found, Partition, cut_evenly, gather, merged, scan_in_turn
+from gpuann.partitions import Asked, Found, Partition, cut_evenly, gather, merged, scan_in_turn
 from gpuann.trained import TrainedModels
 
 
@@ -128,13 +129,11 @@ def backends_of(where: str, devices: Sequence[str], n_replicas: Any) -> list[Bac
     return [backends.choose(where, device) for device in devices]
 
 
-def search(
-    cpu: Backend, index: ShardedIndex, x: HostArray, k: int, n_probes: int, limit: int
-) -> Found:
+def search(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found:
     """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
     probed = None
-    if index.has_one_model and len(index.shards) > 1:
-        probed = _probe(index, x, n_probes, limit)
+    if index.has_one_model and len(index.shards) > 1 and not asked.exhaustive:
+        probed = _probe(index, x, asked.n_probes, asked.workspace_limit)
     parts = cut_evenly(len(x), min(len(index.shards[0]), max(1, len(x))))
     # partitions of one device take turns with the same queries, so each helps the next
     work: dict[tuple[int, str], list[tuple[int, Partition]]] = {}
@@ -148,12 +147,19 @@ def search(
         lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
         names.append(f"partition {', '.join(str(s) for s, _ in some)} on {device}")
         turns = [replica for _, replica in some]
-        futures.append(scan_in_turn(cpu, turns, x[part], k, n_probes, limit, lists))
+        futures.append(scan_in_turn(cpu, turns, x[part], part, asked, lists))
     answers = gather("shards.search", names, futures)
-    dists, ids = merged(cpu, [cut for cut, _ in work], answers, len(parts), k)
+    dists, ids = merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
     if index.metric == "cosine":  # after the merge: it makes ties of what was in order
         dists += vectors.without_direction(x)[:, None]
     return dists, ids
+
+
+def is_exhaustive(index: ShardedIndex, kept: Filter, n_probes: int) -> bool:
+    """Whether all rows that a filter keeps are compared: the same on every partition."""
+    models = index.models[0]
+    n_lists, width = (1, index.dim) if models is None else models.centers.shape
+    return survivors.is_exhaustive(kept, len(index), width, n_lists, n_probes)
 
 
 def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.Probed:

@@ -25,12 +25,12 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
-from gpuann.index import SearchShape, open_rows
+from gpuann.index import SearchShape, given_filter, open_rows
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.on_disk import extend, load, save
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-from gpuann.partitions import Found, cut_evenly, gather
+from gpuann.partitions import Asked, Found, cut_evenly, gather
 from gpuann.sharded import ShardedIndex
 from gpuann.trained import TrainedModels
 
@@ -180,6 +180,7 @@ def search(
     k: int,
     neighbors: Any = None,
     distances: Any = None,
+    filter: Any = None,
 ) -> tuple[Any, Any]:
     """The k nearest rows of all partitions: the answer of the single index.
 
@@ -192,6 +193,7 @@ def search(
     neighbors : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into; both are
         where the queries are
+    filter : ids that may be returned, as in `ivf_flat.search`
 
     Returns
     -------
@@ -214,8 +216,12 @@ def search(
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     cpu = backends.choose(where, "cpu")
 
+    kept = given_filter(where, "filter", filter, queries)
+    exhaustive = kept is not None and sharded.is_exhaustive(index, kept, n_probes)
+
     def run(x: HostArray, k: int) -> Found:
-        return sharded.search(cpu, index, x, k, n_probes, limit)
+        asked = Asked(k, n_probes, limit, len(x), len(index), kept, exhaustive)
+        return sharded.search(cpu, index, x, asked)
 
     shape = SearchShape(cpu, index.metric, index.dim, len(index))
     there = sharded.holder(index, queries)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import ivf
+from gpuann import building, ivf
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
@@ -120,7 +120,7 @@ def head(backend: Backend, stored: Stored) -> ivf.Core | None:
     with backend.active():
         centers = backend.put(stored.models.centers)
         axes = payloads.axes_of(backend, stored.models)
-        coarse = ivf.make_coarse(backend, centers, axes, stored.metric)
+        coarse = building.make_coarse(backend, centers, axes, stored.metric)
         codec = payloads.codec_of(backend, stored.models, centers, axes)
         payload = codec.allocate(backend, 0, stored.dim, np.float32)
         n_lists = stored.models.n_lists

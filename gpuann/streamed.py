@@ -16,13 +16,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import backends, ivf, kinds, validate
+from gpuann import backends, ivf, kinds, survivors, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.distributed import blocks
-from gpuann.index import SearchShape, check_results
+from gpuann.index import SearchShape, check_results, given_filter
 from gpuann.index import search as run_search
 from gpuann.params import WORKSPACE_LIMIT, IvfSearchParams
 from gpuann.stored import Block, Loader, Stored, head, in_files, in_memory
@@ -111,6 +111,7 @@ def search(
     k: int,
     neighbors: Any = None,
     distances: Any = None,
+    filter: Any = None,
 ) -> tuple[Any, Any]:
     """The k nearest rows: the answer of the index in memory.
 
@@ -123,6 +124,8 @@ def search(
     neighbors : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into; both are
         where the queries are
+    filter : ids that may be returned, as in `ivf_flat.search`
+        One that keeps so few that all of them are compared makes the search read every list.
 
     Returns
     -------
@@ -144,9 +147,18 @@ def search(
     backend, of = index.backend, index.stored
     check_results(where, backend, "n_probes", n_probes, of.dim)
 
+    kept = given_filter(where, "filter", filter, queries)
+    if kept is not None and index.centers is not None:
+        width = index.centers.coarse.centers.shape[1]
+        if survivors.is_exhaustive(kept, len(index), width, n_lists, n_probes):
+            n_probes = n_lists
+
     def run(x: Array, k: int) -> tuple[Array, Array]:
-        def scan(batch: Array, found: int, _: slice) -> tuple[Array, Array]:
-            dists, ids = _scan(index, batch, found, n_probes, limit)
+        words = None if kept is None else kept.on(where, "filter", backend, len(x), len(index))
+
+        def scan(batch: Array, found: int, part: slice) -> tuple[Array, Array]:
+            keep = words if words is None or words.ndim == 1 else words[part]
+            dists, ids = _scan(index, batch, found, n_probes, limit, keep)
             return ivf.without_direction(of.metric, batch, dists), ids
 
         total = len(index)
@@ -168,7 +180,9 @@ class _Pairs(NamedTuple):
     """(n * n_probes,) float32 on the device."""
 
 
-def _scan(index: StreamedIndex, x: Array, k: int, n_probes: int, limit: int) -> tuple[Array, Array]:
+def _scan(
+    index: StreamedIndex, x: Array, k: int, n_probes: int, limit: int, keep: Array | None
+) -> tuple[Array, Array]:
     """One batch x (n, dim) float32 -> scan distances (n, k) float32, ids (n, k) int64."""
     backend, ops, xp = index.backend, index.backend.ops, index.backend.xp
     pairs = _pairs(index, x, n_probes)
@@ -178,7 +192,8 @@ def _scan(index: StreamedIndex, x: Array, k: int, n_probes: int, limit: int) -> 
         for block in blocks.ahead(loader.cut(wanted), loader.load):
             rows, probed = _probed(index, block, pairs)
             within = xp.ascontiguousarray(best[0][rows, k - 1])
-            got = ivf.scan_probed(block.core, x[rows], k, probed, limit, within)
+            words = keep if keep is None or keep.ndim == 1 else keep[rows]
+            got = ivf.scan_probed(block.core, x[rows], k, probed, limit, within, words)
             dists, ids = (
                 xp.concatenate([old[rows][None], new[None]])
                 for old, new in zip(best, got, strict=True)

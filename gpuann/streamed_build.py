@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, ivf, kinds, training, validate
+from gpuann import arrays, backends, building, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann._progress import bar
@@ -145,7 +145,7 @@ def _train(
         rule = f"be at most the {good.n_rows} rows of dataset"
         raise bad_value(where, "n_lists", rule, params.n_lists)
     fraction = params.kmeans_trainset_fraction
-    sample = ivf.draw_sample(good, how, fraction, params.n_lists, most, params.seed)
+    sample = building.draw_sample(good, how, fraction, params.n_lists, most, params.seed)
     return training.train_sample(backend, sample, params, how, shape, progress=progress)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, ivf, validate
+from gpuann import arrays, building, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.codecs import axes, opq, payloads, pq, sq, vectors
@@ -63,13 +63,13 @@ def train(
     """Learn the centres from a sample, and what the codes of this shape want."""
     most = params.n_lists * params.max_train_points_per_cluster
     fraction = params.kmeans_trainset_fraction
-    sample = ivf.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
+    sample = building.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
     return train_sample(backend, sample, params, how, shape, progress=progress)
 
 
 def train_sample(
     backend: Backend,
-    sample: ivf.Sample,
+    sample: building.Sample,
     params: IvfIndexParams,
     how: Metric,
     shape: Shape,
@@ -80,7 +80,7 @@ def train_sample(
     dim = sample.x.shape[1]
     n_iters, seed = params.kmeans_n_iters, params.seed
     with backend.active():
-        centers = ivf.train_centers(
+        centers = building.train_centers(
             backend, sample, params.n_lists, n_iters, seed, progress=progress
         )
         if shape is None:
@@ -129,7 +129,7 @@ def residual_step(shape: CodeShape, n_rows: int) -> int:
     that takes it evenly.
     """
     most = shape.max_train_points_per_pq_code * shape.pq_book_size
-    most = max(1, min(most, ivf.SAMPLE_FLOATS // 2 // (shape.pq_dim * shape.pq_len)))
+    most = max(1, min(most, building.SAMPLE_FLOATS // 2 // (shape.pq_dim * shape.pq_len)))
     return -(-n_rows // most)
 
 
@@ -195,13 +195,13 @@ def build_part(
     searched: bool = True,
 ) -> ivf.Core:
     """Store rows with given models; ids (n_rows,) int64 are their names, None for row numbers.
-    searched: as in `ivf.fill`.
+    searched: as in `building.fill`.
     """
     with backend.active():
         centers, where = backend.put(models.centers), payloads.axes_of(backend, models)
-        coarse = ivf.make_coarse(backend, centers, where, models.metric)
+        coarse = building.make_coarse(backend, centers, where, models.metric)
         codec = payloads.codec_of(backend, models, centers, where)
-        return ivf.fill(
+        return building.fill(
             *(backend, rows, models.metric, coarse, codec, ids),
             progress=progress,
             searched=searched,

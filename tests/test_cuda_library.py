@@ -16,7 +16,7 @@ from engines import needs_fibers
 
 import gpuann
 from bench.data import clustered
-from gpuann import backends, brute_force, ivf_flat, ivf_pq, kmeans, plan
+from gpuann import backends, brute_force, filters, ivf_flat, ivf_pq, kmeans, plan
 from gpuann.backends import cuda_ops
 
 pytestmark = needs_fibers
@@ -341,3 +341,29 @@ def test_larger_in_the_fast_build(device, kind):
     for k, n_probes in ((10, 4), (100, 40)):
         answer = models.search(got, queries, k, n_probes)
         assert_same_knn(answer, models.search(want, queries, k, n_probes))
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_filters(device, kind):
+    rng = np.random.default_rng(5)
+    there = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cuda")
+    here = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cpu")
+    name = "prefilter" if kind == "brute_force" else "filter"
+    for share in (0.5, 0.02):
+        for mask in (rng.random(len(ROWS)) < share, rng.random((len(QUERIES), len(ROWS))) < share):
+            keep = filters.from_mask(mask)
+            want = models.search(here, QUERIES, 10, **{name: keep})
+            assert_same_knn(models.search(there, QUERIES, 10, **{name: keep}), want)
+
+
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_a_filtered_search_of_device_queries_does_not_wait(device, kind):
+    index = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cuda")
+    name = "prefilter" if kind == "brute_force" else "filter"
+    for share in (0.5, 0.02):
+        keep = filters.from_mask(np.random.default_rng(5).random(len(ROWS)) < share)
+        queries = on(device, QUERIES)
+        models.search(index, queries, 10, **{name: keep})  # makes what it keeps
+        waits = device.waits
+        models.search(index, queries, 10, **{name: keep})
+        assert device.waits == waits

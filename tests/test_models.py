@@ -185,7 +185,7 @@ def test_index_properties_and_repr():
 
 def test_far_centers_come_back_in_the_data_coordinates():
     index = models.build("ivf_flat", ROWS + np.float32(1000))
-    assert index.core.coarse.shift is not None
+    assert index.core.coarse.axes.shift is not None
     nearest = kmeans.predict(kmeans.KMeansParams(), ROWS + np.float32(1000), index.centers)[0]
     assert_same(np.bincount(nearest, minlength=16), index.list_sizes)
 

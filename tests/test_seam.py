@@ -22,10 +22,11 @@ LEVELS = [
     {"arrays"},
     {"storage"},
     {"backends"},
-    {"kmeans", "lists"},
+    {"kmeans", "lists", "filters"},
     {"trained"},
     {"codecs"},
-    {"plan", "ivf"},
+    {"survivors"},
+    {"plan", "ivf", "building"},
     {"training"},
     {"index"},
     {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "quantize", "rerank"},
@@ -38,7 +39,7 @@ LEVELS = [
     {"cli", "demo"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("plan", "ivf"), ("demo", "cli")]
+WITHIN = [("errors", "metric"), ("plan", "ivf"), ("ivf", "building"), ("demo", "cli")]
 WITHIN += [("lists", "kmeans")]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gpuann.backends import Backend, packing
 from gpuann.backends.seam import Array, FlatPayload, Payload, PqPayload, SqPayload
+from gpuann.codecs import sq
 from gpuann.codecs.axes import Axes
 from gpuann.codecs.flat import FlatCodec
 from gpuann.codecs.pq import PqCodec
@@ -33,6 +34,31 @@ def with_rows(payload: Payload, rows: Mapping[str, Any], centers: Any = None) ->
         named["centers"] = centers
     made: Payload = held._replace(**named)
     return made
+
+
+def decoded(backend: Backend, payload: Payload, rows: Array, list_of: Array) -> Array:
+    """Storage rows (n,) int64 of these lists, as they count for the distance but for a scale
+    -> (n, width) float32.
+    """
+    xp = backend.xp
+    if isinstance(payload, FlatPayload):
+        return payload.vectors[rows].astype(xp.float32, copy=False)
+    codes = payload.codes[rows]
+    if isinstance(payload, PqPayload):
+        pq_dim, pq_book_size, pq_len = payload.codebooks.shape
+        entry = packing.unpack(xp, codes, pq_dim, packing.bits_of(pq_book_size))
+        x = payload.codebooks[xp.arange(pq_dim), entry].reshape(len(codes), pq_dim * pq_len)
+    else:
+        x = sq.decode(xp, codes, Steps(payload.step, payload.middle))
+    return x if payload.centers is None else x + payload.centers[list_of]
+
+
+def whole_rows(backend: Backend, payload: Payload, rows: Array, list_of: Array) -> FlatPayload:
+    """Storage rows (n,) int64 of these lists stored whole, at the same canonical distances."""
+    if not isinstance(payload, FlatPayload):
+        return FlatPayload(decoded(backend, payload, rows, list_of), None, None)
+    scale = None if payload.scale is None else payload.scale[rows]
+    return FlatPayload(payload.vectors[rows], scale, payload.shift)
 
 
 def of_models(models: TrainedModels, rows: Mapping[str, Any]) -> Payload:

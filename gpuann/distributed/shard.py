@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, ivf, kinds, training, validate
+from gpuann import arrays, backends, brute_force, building, ivf, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
@@ -63,7 +63,7 @@ class Shard:
             else:
                 centers = backend.put(self.models.centers)
                 axes = payloads.axes_of(backend, self.models)
-                coarse = ivf.make_coarse(backend, centers, axes, self.metric)
+                coarse = building.make_coarse(backend, centers, axes, self.metric)
                 part = ivf.Core(backend, self.metric, self.dim, coarse, payload, lists)
             backend.synchronize()  # it may be searched on another stream
             return part

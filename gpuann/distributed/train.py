@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import backends, ivf, kinds, kmeans, training, validate
+from gpuann import backends, building, kinds, kmeans, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
@@ -57,7 +57,7 @@ def train_local(
     _enough(where, index_params, len(x))
     backend = backends.choose(where, device)
     shape = kinds.code_shape(where, index_params, dim)
-    drawn = ivf.Sample(x, vectors.choose_shift(x, how))
+    drawn = building.Sample(x, vectors.choose_shift(x, how))
     models = training.train_sample(backend, drawn, index_params, how, shape, progress=progress)
     if not scalar_bounds:
         return models

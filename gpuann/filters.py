@@ -1,0 +1,173 @@
+"""Filters: which ids a search may return.
+
+    filters.from_mask(mask)      booleans over the ids, (n_ids,) or one set for each query
+    filters.from_ids(ids)        a list of ids
+    filters.from_bitset(words)   uint32, bit i of word w is id 32 w + i; 1 keeps it (cuVS's)
+    filters.from_bitmap(words)   one bit set for each query
+
+An id beyond the last bit is not kept. What is kept is counted once, when the filter is made; a
+search does not wait for the device. A filter may be used with any index and by any number of
+threads; it holds a copy of its bits on each device that it was used on.
+"""
+
+import threading
+import weakref
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gpuann import arrays
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.backends.seam import Array
+from gpuann.errors import bad_type, bad_value
+
+LARGEST_ID = (1 << 35) - 1  # whose bit set takes 4 GiB
+
+
+class Keep(NamedTuple):
+    """A filter on a device, for one search."""
+
+    words: Array
+    """(n_words,) uint32, or (n_queries, n_words)."""
+    filter: "Filter"
+    exhaustive: bool
+    """Whether all rows that are kept are to be compared, whichever lists they are in."""
+
+    def of(self, part: slice) -> Array:
+        """The words of some of the queries."""
+        return self.words if self.words.ndim == 1 else self.words[part]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Filter:
+    """Made by the functions of this module: immutable."""
+
+    words: HostArray
+    """(n_words,) uint32; (n_queries, n_words); or, of a bitmap whose sets follow each other bit by
+    bit, (n_words,) to be cut once the numbers of queries and rows are known."""
+    n_kept: int
+    """Ids that are kept, of the fullest set."""
+    per_query: bool
+    _there: dict[tuple[Any, ...], Array] = field(default_factory=dict)
+    _survivors: Any = field(default_factory=weakref.WeakKeyDictionary)
+    _lock: Any = field(default_factory=threading.Lock)
+
+    def __repr__(self) -> str:
+        each = "a set for each query" if self.per_query else "one set"
+        return f"filters.Filter({each}, {self.n_kept:,} ids kept)"
+
+    def on(self, where: str, name: str, backend: Backend, n_queries: int, n_rows: int) -> Array:
+        """Its words on a device, for so many queries and, where they are not cut yet, rows."""
+        words = self.words
+        if self.per_query and words.ndim == 1:
+            words = self._cut(where, name, n_queries, n_rows)
+        if self.per_query and len(words) != n_queries:
+            rule = f"have a set for each of the {n_queries} queries"
+            raise bad_value(where, name, rule, len(words))
+        key = backend.device, words.shape
+        with self._lock:
+            if key not in self._there:
+                self._there[key] = backend.put(words)
+            return self._there[key]
+
+    def _cut(self, where: str, name: str, n_queries: int, n_rows: int) -> HostArray:
+        n_bits = n_queries * n_rows
+        if len(self.words) != -(-n_bits // 32):
+            rule = f"have {-(-n_bits // 32)} words for {n_queries} queries and {n_rows} rows"
+            raise bad_value(where, name, rule, len(self.words))
+        bits = np.unpackbits(self.words.view(np.uint8), bitorder="little")[:n_bits]
+        return _packed(bits.reshape(n_queries, n_rows).astype(bool))
+
+    def survivors_of(self, rows: object, make: Any) -> Any:
+        """make(), once for these rows: what is left of them."""
+        with self._lock:
+            if rows not in self._survivors:
+                self._survivors[rows] = make()
+            return self._survivors[rows]
+
+
+def no_filter() -> None:
+    """None: everything may be returned. As in cuVS."""
+    return
+
+
+def from_mask(mask: Any) -> Filter:
+    """Keep the ids that are True: mask (n_ids,) bool, or (n_queries, n_ids), host or device."""
+    where = "filters.from_mask"
+    array = arrays.as_host(where, "mask", mask)
+    if array.dtype != bool:
+        raise bad_type(where, "mask", "be bool", array.dtype, "for ids there is from_ids")
+    if array.ndim not in (1, 2):
+        rule = "have shape (n_ids,) or (n_queries, n_ids)"
+        raise bad_value(where, "mask", rule, array.shape)
+    return _made(_packed(array), per_query=array.ndim == 2)
+
+
+def from_ids(ids: Any) -> Filter:
+    """Keep these ids (n,), integers from 0 to 2^35 - 1: the bit set reaches to the largest."""
+    where = "filters.from_ids"
+    array = arrays.as_host(where, "ids", ids)
+    if array.ndim != 1:
+        raise bad_value(where, "ids", "have shape (n,)", array.shape)
+    if array.size and array.dtype.kind not in "iu":
+        raise bad_type(where, "ids", "be integers", array.dtype, "for booleans there is from_mask")
+    if array.size and (array.min() < 0 or array.max() > LARGEST_ID):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise bad_value(where, "ids", f"be between 0 and {LARGEST_ID}", int(wrong))
+    numbers = array.astype(np.int64)
+    words = np.zeros(int(numbers.max(initial=-1)) // 32 + 1, np.uint32)
+    np.bitwise_or.at(words, numbers >> 5, np.uint32(1) << (numbers & 31).astype(np.uint32))
+    return _made(words, per_query=False)
+
+
+def from_bitset(bitset: Any) -> Filter:
+    """Keep the ids whose bit is 1: words (n_words,) uint32, host or device."""
+    return _made(_words("filters.from_bitset", "bitset", bitset, (1,)), per_query=False)
+
+
+def from_bitmap(bitmap: Any) -> Filter:
+    """One bit set for each query: words (n_queries, n_words) uint32, host or device; or as cuVS has
+    it (n_words,), the bits of one query behind those of another, as many as the index has rows.
+    """
+    return _made(_words("filters.from_bitmap", "bitmap", bitmap, (1, 2)), per_query=True)
+
+
+def given(where: str, name: str, value: Any) -> Filter | None:
+    """A filter as a search takes it: one of the above, a boolean array, ids, or None."""
+    if value is None or isinstance(value, Filter):
+        return value
+    array = arrays.as_host(where, name, value)
+    if array.dtype == bool:
+        return from_mask(array)
+    if array.dtype.kind == "i":
+        return from_ids(array)
+    rule, way_out = "be a filter, booleans or ids", "make one with gpuann.filters"
+    raise bad_type(where, name, rule, array.dtype, way_out)
+
+
+def _words(where: str, name: str, value: Any, axes: tuple[int, ...]) -> HostArray:
+    array = arrays.as_host(where, name, value)
+    if array.dtype != np.uint32:
+        raise bad_type(where, name, "be uint32", array.dtype)
+    if array.ndim not in axes:
+        rule = "have shape (n_words,)" + " or (n_queries, n_words)" * (2 in axes)
+        raise bad_value(where, name, rule, array.shape)
+    return np.array(array, order="C")  # a copy: the count would not follow a change
+
+
+def _made(words: HostArray, *, per_query: bool) -> Filter:
+    if words.shape[-1] == 0:
+        words = np.zeros((*words.shape[:-1], 1), np.uint32)
+    counts = np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
+    return Filter(words, int(np.max(counts, initial=0)), per_query)
+
+
+def _packed(mask: HostArray) -> HostArray:
+    """mask (..., n_ids) bool -> words (..., n_words) uint32."""
+    n = mask.shape[-1]
+    padded = np.zeros((*mask.shape[:-1], -(-n // 32) * 32), bool)
+    padded[..., :n] = mask
+    packed = np.packbits(padded, axis=-1, bitorder="little")
+    return np.ascontiguousarray(packed).view("<u4").astype(np.uint32)
