@@ -15,6 +15,7 @@ from gpuann import (
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
+from gpuann.files import load, save
 from gpuann.rerank import refine
 
 __all__ = [
@@ -28,8 +29,10 @@ __all__ = [
     "ivf_pq",
     "ivf_sq",
     "kmeans",
+    "load",
     "quantize",
     "refine",
+    "save",
     "set_num_threads",
     "shards",
     "streamed",

@@ -60,19 +60,29 @@ class Filter:
 
     def on(self, where: str, name: str, backend: Backend, n_queries: int, n_rows: int) -> Array:
         """Its words on a device, for so many queries and, where they are not cut yet, rows."""
-        words = self.words
-        if self.per_query and words.ndim == 1:
-            words = self._cut(where, name, n_queries, n_rows)
-        if self.per_query and len(words) != n_queries:
-            rule = f"have a set for each of the {n_queries} queries"
-            raise bad_value(where, name, rule, len(words))
+        words = self._of_queries(where, name, n_queries, n_rows) if self.per_query else self.words
         key = backend.device, words.shape
         with self._lock:
             if key not in self._there:
                 self._there[key] = backend.put(words)
             return self._there[key]
 
-    def _cut(self, where: str, name: str, n_queries: int, n_rows: int) -> HostArray:
+    def some(
+        self, where: str, name: str, queries: HostArray, n_queries: int, n_rows: int
+    ) -> "Filter":
+        """The filter for some of n_queries queries, by their numbers."""
+        if not self.per_query:
+            return self
+        words = self._of_queries(where, name, n_queries, n_rows)
+        return Filter(words[queries], self.n_kept, per_query=True)
+
+    def _of_queries(self, where: str, name: str, n_queries: int, n_rows: int) -> HostArray:
+        """Words (n_queries, n_words) of sets for each query."""
+        if self.words.ndim == 2:
+            if len(self.words) != n_queries:
+                rule = f"have a set for each of the {n_queries} queries"
+                raise bad_value(where, name, rule, len(self.words))
+            return self.words
         n_bits = n_queries * n_rows
         if len(self.words) != -(-n_bits // 32):
             rule = f"have {-(-n_bits // 32)} words for {n_queries} queries and {n_rows} rows"

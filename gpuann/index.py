@@ -11,7 +11,6 @@ from gpuann import arrays, backends, filters, ivf, survivors, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
-from gpuann.codecs import axes
 from gpuann.errors import bad_value
 from gpuann.filters import Filter, Keep
 from gpuann.metric import Metric, check, reported
@@ -38,6 +37,11 @@ class IvfIndex:
         return self.core.metric
 
     @property
+    def backend(self) -> Backend:
+        """What it is searched by."""
+        return self.core.backend
+
+    @property
     def device(self) -> str:
         """Its name: "cpu" or "cuda:N"."""
         return self.core.backend.device
@@ -50,17 +54,9 @@ class IvfIndex:
     @property
     def centers(self) -> Any:
         """Coarse centres (n_lists, dim) float32, in the coordinates of the data."""
-        backend, coarse = self.core.backend, self.core.coarse
-        shift, rotation, _ = coarse.axes
-        with backend.active():
-            if rotation is not None:
-                turned_back = axes.back(
-                    backend.get(coarse.centers), backend.get(rotation), self.dim
-                )
-                centers = backend.put(turned_back)
-            else:
-                centers = coarse.centers[:, : self.dim]
-            return centers.copy() if shift is None else centers + shift
+        with self.backend.active():
+            centers = self.backend.get(self.core.coarse.centers)
+            return self.backend.put(ivf.in_data(self.core, centers).copy())
 
     @property
     def list_sizes(self) -> Any:
@@ -114,20 +110,26 @@ def search_ivf(
 ) -> tuple[HostArray, HostArray]:
     """The public search of every inverted-file index."""
     core, kept = index.core, given_filter(where, "filter", filter, queries)
-    n_probes, width = min(params.n_probes, index.n_lists), core.coarse.centers.shape[1]
-    check_results(where, core.backend, "n_probes", n_probes, width)
+    n_probes = min(params.n_probes, index.n_lists)
+    check_results(where, core.backend, "n_probes", n_probes, core.coarse.axes.width)
 
     def run(x: Array, k: int) -> tuple[Array, Array]:
-        keep = None
-        if kept is not None:
-            words = kept.on(where, "filter", core.backend, len(x), len(index))
-            shape = len(index), width, index.n_lists, params.n_probes
-            keep = Keep(words, kept, survivors.is_exhaustive(kept, *shape))
-        limit = params.workspace_limit
-        return ivf.search(core, x, k, params.n_probes, limit, keep=keep)
+        keep = keep_of(where, index, kept, len(x), n_probes)
+        return ivf.search(core, x, k, n_probes, params.workspace_limit, keep=keep)
 
     shape = SearchShape(core.backend, index.metric, index.dim, len(index))
     return search(where, shape, queries, k, neighbors, distances, run)
+
+
+def keep_of(
+    where: str, index: IvfIndex, kept: Filter | None, n_queries: int, n_probes: int
+) -> Keep | None:
+    """A filter as the search of an index takes it."""
+    if kept is None:
+        return None
+    words = kept.on(where, "filter", index.backend, n_queries, len(index))
+    shape = len(index), index.core.coarse.axes.width, index.n_lists, n_probes
+    return Keep(words, kept, survivors.is_exhaustive(kept, *shape))
 
 
 def given_filter(where: str, name: str, value: Any, queries: Any) -> Filter | None:

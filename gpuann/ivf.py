@@ -12,12 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gpuann import metric, plan, survivors
+from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
-from gpuann.codecs import vectors
+from gpuann.codecs import axes, vectors
 from gpuann.codecs.axes import Axes
 from gpuann.filters import Keep
 from gpuann.metric import Metric
+
+_PAIR_FLOATS = 1 << 22  # of given (query, list) pairs at a time, in float64
 
 
 class Coarse(NamedTuple):
@@ -62,6 +65,33 @@ def probe(core: Core, queries: Array, n_probes: int, workspace_limit: int) -> Pr
     n_probes = min(n_probes, n_lists)
     found = in_batches(backend, how, queries, n_probes, n_lists, 1, workspace_limit, scan)
     return Probed(found[0], found[1].astype(np.int32))
+
+
+def to_lists(core: Core, queries: Array, lists_of: Array) -> Probed:
+    """Queries (n, dim), checked, and given lists (n, n_probes) int32 on the device, as `probe`
+    finds them.
+    """
+    backend, how = core.backend, core.metric
+    xp, step = backend.xp, max(1, _PAIR_FLOATS // (lists_of.shape[1] * core.coarse.axes.width))
+    dists = xp.empty(lists_of.shape, xp.float32)
+    for at in range(0, len(lists_of), step):
+        part = slice(at, at + step)
+        x = vectors.as_float(xp, xp.ascontiguousarray(backend.put(queries[part])), how)
+        x = core.coarse.axes.of(backend, x).astype(xp.float64)[:, None]
+        centers = core.coarse.centers[lists_of[part]]
+        if how == "inner_product":
+            dists[part] = (0 - (x * centers).sum(axis=2)).astype(xp.float32)
+        else:
+            dists[part] = xp.square(x - centers).sum(axis=2).astype(xp.float32)
+    return Probed(dists, lists_of)
+
+
+def in_data(core: Core, x: HostArray) -> HostArray:
+    """Host rows (n, width) in the axes of an index -> (n, dim) in the coordinates of the data."""
+    shift, rotation, _ = core.coarse.axes
+    turn = None if rotation is None else core.backend.get(rotation)
+    moved = axes.back(x, turn, core.dim)
+    return moved if shift is None else moved + core.backend.get(shift)
 
 
 def search(

@@ -3,8 +3,9 @@
 from types import ModuleType
 from typing import Any, cast
 
-from gpuann import ivf_flat, ivf_pq, ivf_sq, training, validate
+from gpuann import training, validate
 from gpuann.errors import bad_type, bad_value
+from gpuann.indexes import brute_force, ivf_flat, ivf_pq, ivf_sq
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -49,18 +50,40 @@ def name_of(models: TrainedModels | None) -> str:
     """The public module for rows stored with given models."""
     if models is None:
         return "brute_force"
-    return _module_of(models).__name__.rpartition(".")[2]
+    return module_of(models).__name__.rpartition(".")[2]
 
 
-def _module_of(models: TrainedModels) -> ModuleType:
+def module_of(models: TrainedModels) -> ModuleType:
+    """The module of rows stored with given models."""
     if models.codebooks is not None:
         return ivf_pq
     return ivf_flat if models.scalar is None else ivf_sq
 
 
+def of_index(index: object) -> str:
+    """The public module of an index."""
+    return type(index).__module__.rpartition(".")[2]
+
+
+def check_index(where: str, index: Any) -> None:
+    """Raise unless it is an index of one device."""
+    if not isinstance(index, brute_force.Index | ivf_flat.Index | ivf_pq.Index | ivf_sq.Index):
+        rule = "be an Index of brute_force, ivf_flat, ivf_pq or ivf_sq"
+        raise bad_type(where, "index", rule, type(index).__name__)
+
+
+def check_search_of(where: str, params: Any, index: object) -> None:
+    """Raise unless params are the SearchParams of an index, or None for brute force."""
+    module = {m.Index: m for m in (ivf_flat, ivf_pq, ivf_sq)}.get(type(index))
+    if module is not None:
+        validate.instance(where, "search_params", params, module.SearchParams)
+    elif params is not None:
+        raise bad_type(where, "search_params", "be None for brute force", type(params).__name__)
+
+
 def check_search(where: str, params: Any, models: TrainedModels | None) -> None:
     """Raise unless params are the SearchParams for rows stored with given models."""
     if models is not None:
-        validate.instance(where, "search_params", params, _module_of(models).SearchParams)
+        validate.instance(where, "search_params", params, module_of(models).SearchParams)
     elif params is not None:
         raise bad_type(where, "search_params", "be None for brute force", type(params).__name__)

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from gpuann import brute_force, ivf
+from gpuann import ivf
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.errors import BackendError, message
 from gpuann.filters import Filter, Keep
+from gpuann.indexes import brute_force
 
 Found = tuple[HostArray, HostArray]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, kinds, sharded, training, validate
+from gpuann import arrays, backends, kinds, sharded, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
@@ -27,6 +27,7 @@ from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
 from gpuann.index import SearchShape, given_filter, open_rows
 from gpuann.index import search as run_search
+from gpuann.indexes import brute_force
 from gpuann.metric import Metric
 from gpuann.on_disk import extend, load, save
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams

@@ -12,6 +12,7 @@ Format: huggingface.co/docs/safetensors.
 import hashlib
 import io
 import json
+import math
 import mmap
 import os
 import threading
@@ -57,12 +58,12 @@ class Entry:
     @property
     def n_bytes(self) -> int:
         """Of the array."""
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape)
 
     @property
     def row_bytes(self) -> int:
         """Of one entry of its first axis."""
-        return self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape[1:])
 
 
 def write(path: Path, kind: str, about: Mapping[str, Any], named: Mapping[str, HostArray]) -> None:
@@ -247,11 +248,12 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
 
 def _entry(entry: dict[str, Any], first: int, checksum: str) -> Entry:
     dtype = np.dtype(_DTYPES[entry["dtype"]])
-    made = Entry(dtype, tuple(entry["shape"]), first + entry["data_offsets"][0], checksum)
-    if (
-        made.start + made.n_bytes != first + entry["data_offsets"][1]
-        or min(made.shape, default=0) < 0
-    ):
+    shape, (begin, end) = entry["shape"], entry["data_offsets"]
+    numbers = [*shape, begin, end]
+    if any(type(x) is not int or not 0 <= x < 1 << 62 for x in numbers) or len(shape) > 8:
+        raise ValueError("no sizes")
+    made = Entry(dtype, tuple(shape), first + begin, str(checksum))
+    if begin + made.n_bytes != end:
         raise ValueError("shape and size differ")
     return made
 

@@ -15,6 +15,7 @@ import numpy as np
 from gpuann import arrays, building, ivf, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.backends.seam import PqPayload, SqPayload
 from gpuann.codecs import axes, opq, payloads, pq, sq, vectors
 from gpuann.codecs.axes import Axes
 from gpuann.errors import bad_type, bad_value
@@ -183,6 +184,25 @@ def checked_bounds(where: str, bounds: Any, dim: int) -> HostArray:
         rule = "hold smallest values, then largest"
         raise bad_value(where, "bounds", rule, f"{low[at]} and {high[at]} of component {at}")
     return np.ascontiguousarray(array, np.float32)
+
+
+def models_of(core: ivf.Core) -> TrainedModels:
+    """The quantisers of an index, on the host."""
+    backend, payload = core.backend, core.payload
+
+    def here(array: Any) -> Any:
+        return None if array is None else backend.get(array)
+
+    shift, rotation, _ = core.coarse.axes
+    found = here(core.coarse.centers), here(shift)
+    how, dim, turn = core.metric, core.dim, here(rotation)
+    if isinstance(payload, PqPayload):
+        return TrainedModels(how, dim, *found, here(payload.codebooks), rotation=turn)
+    if isinstance(payload, SqPayload):
+        scalar = np.stack([here(payload.step), here(payload.middle)])
+        residual = payload.centers is not None
+        return TrainedModels(how, dim, *found, None, scalar=scalar, by_residual=residual)
+    return TrainedModels(how, dim, *found, None)
 
 
 def build_part(

@@ -281,8 +281,8 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path):
         ("offsets", np.array([0, 12, 9])),
         ("norms", arrays["norms"][:-1]),
     ]:
-        storage.write(tmp_path / "x", "shard", shard_file.about(made), arrays | {name: wrong})
-        with pytest.raises(ValueError, match="x must hold a shard, got arrays that do not fit"):
+        storage.write(tmp_path / "x", "index", shard_file.about(made), arrays | {name: wrong})
+        with pytest.raises(ValueError, match="x must hold an index, got a damaged one: "):
             shard_file.read_shard("test", tmp_path / "x", mapped=False)
 
 

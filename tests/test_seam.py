@@ -29,13 +29,15 @@ LEVELS = [
     {"plan", "ivf", "building"},
     {"training"},
     {"index"},
-    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "quantize", "rerank"},
+    {"indexes", "quantize", "rerank"},
     {"kinds", "partitions"},
     {"distributed"},
-    {"sharded", "stored", "streamed_build"},
+    {"sharded", "stored", "streamed_build", "updates", "lookups"},
+    {"files"},
     {"streamed"},
     {"on_disk"},
     {"shards"},
+    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq"},
     {"cli", "demo"},
 ]
 # within a level these may import one another, in this order

@@ -13,7 +13,7 @@ from emu import Fibers
 from engines import needs_fibers
 
 from bench.data import clustered
-from gpuann import BackendError, brute_force, ivf_flat, ivf_pq, sharded, shards
+from gpuann import BackendError, ivf_flat, ivf_pq, sharded, shards
 from gpuann.backends import Backend
 from gpuann.partitions import Partition
 
@@ -289,7 +289,9 @@ def test_a_lost_device_is_named_and_the_others_go_on(pair, monkeypatch):
 
 
 def test_out_of_memory_while_building_names_the_device(monkeypatch):
-    part, kept = brute_force.build_part, []
+    from gpuann.indexes import brute_force as module
+
+    part, kept = module.build_part, []
 
     def full(backend, rows, how, ids):
         if ids[0] > 0:
@@ -298,7 +300,7 @@ def test_out_of_memory_while_building_names_the_device(monkeypatch):
         kept.append(weakref.ref(made))
         return made
 
-    monkeypatch.setattr(brute_force, "build_part", full)
+    monkeypatch.setattr(module, "build_part", full)
     with pytest.raises(BackendError, match=r"shards.build: partition 1 on cpu .* MemoryError"):
         build("brute_force", ["cpu", "cpu"])
     assert [ref() for ref in kept] == [None], "the other partition is let go of"

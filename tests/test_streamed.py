@@ -175,7 +175,7 @@ def test_damage_is_found_when_it_is_opened(saved):
     with pytest.raises(ValueError, match="must have the checksum of"):
         streamed.open(folder, device="cpu")
     assert len(streamed.open(folder, device="cpu", verify=False)) == 1200
-    file = storage.StoredFile("test", path, "shard")
+    file = storage.StoredFile("test", path, "index")
     other = distributed.build_part("cosine", ROWS[:9], device="cpu")
     entry = distributed.write_shard(folder, other)
     (folder / entry.file).replace(file.path)

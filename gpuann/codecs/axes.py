@@ -17,6 +17,7 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.codecs import vectors
 
+MOST_COMPONENTS = 1 << 14
 _ROTATION_BITS = 21  # behind the point
 _ROW_BITS = 24  # of the largest component, so that nothing of it is lost
 

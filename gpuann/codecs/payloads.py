@@ -7,7 +7,7 @@ from typing import Any
 
 from gpuann.backends import Backend, packing
 from gpuann.backends.seam import Array, FlatPayload, Payload, PqPayload, SqPayload
-from gpuann.codecs import sq
+from gpuann.codecs import sq, vectors
 from gpuann.codecs.axes import Axes
 from gpuann.codecs.flat import FlatCodec
 from gpuann.codecs.pq import PqCodec
@@ -18,6 +18,11 @@ Codec = FlatCodec | PqCodec | SqCodec
 
 ROWS = ("codes", "vectors", "scale")
 """Names of the arrays that have one entry a row; which of them, the payload's kind says."""
+
+
+def is_whole(payload: Payload) -> bool:
+    """Whether rows are stored as they were given."""
+    return isinstance(payload, FlatPayload)
 
 
 def rows_of(payload: Payload) -> dict[str, Any]:
@@ -51,6 +56,24 @@ def decoded(backend: Backend, payload: Payload, rows: Array, list_of: Array) -> 
     else:
         x = sq.decode(xp, codes, Steps(payload.step, payload.middle))
     return x if payload.centers is None else x + payload.centers[list_of]
+
+
+def reach_of(
+    backend: Backend, payload: Payload, rows: Array, list_of: Array, of_center: Array
+) -> Array:
+    """At least 2 |c_l| + |v| of storage rows (n,), as `Lists.radius` bounds it -> (n,) float32;
+    of_center (n_lists,) float32, at least |c_l|.
+    """
+    xp = backend.xp
+    x = decoded(backend, payload, rows, list_of)
+    if not isinstance(payload, FlatPayload):
+        centers = 0 if payload.centers is None else 2 * of_center[list_of]
+        return centers + vectors.lengths(xp, x)
+    if payload.scale is not None:
+        x = x * payload.scale[rows][:, None]
+    reach = vectors.lengths(xp, vectors.moved(x, payload.shift))
+    # a zero row counts as a unit vector, see FlatCodec
+    return reach if payload.scale is None else reach + (payload.scale[rows] == 0)
 
 
 def whole_rows(backend: Backend, payload: Payload, rows: Array, list_of: Array) -> FlatPayload:

@@ -9,13 +9,16 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, validate
+from gpuann import arrays, backends, validate
 from gpuann.arrays import HostArray
 from gpuann.backends.seam import Lists
-from gpuann.codecs import payloads
+from gpuann.codecs import payloads, vectors
 from gpuann.distributed.shard import Shard, distinct, shard_of
 from gpuann.errors import bad_type, bad_value
+from gpuann.indexes import brute_force
 from gpuann.partitions import cut_evenly
+
+_ROWS_AT_ONCE = 1 << 16
 
 
 def merge(shards: Iterable[Shard]) -> Shard:
@@ -72,6 +75,21 @@ def select(shard: Shard, keep: HostArray) -> Shard:
     moved = {name: rows[keep] for name, rows in payloads.rows_of(shard.payload).items()}
     payload = payloads.with_rows(shard.payload, moved)
     return Shard(shard.metric, shard.dim, shard.models, payload, lists)
+
+
+def tightened(shard: Shard) -> Shard:
+    """The shard with the radius of every list that its rows have, not of those that it once had."""
+    if shard.models is None:
+        return merge([shard])
+    cpu, radius = backends.choose("compact", "cpu"), np.zeros(shard.models.n_lists, np.float32)
+    labels = labels_of(shard)
+    of_center = vectors.lengths(np, shard.models.centers)
+    for at in range(0, len(shard), _ROWS_AT_ONCE):
+        rows = np.arange(at, min(at + _ROWS_AT_ONCE, len(shard)))
+        some = labels[rows]
+        reach = payloads.reach_of(cpu, shard.payload, rows, some, of_center)
+        np.maximum.at(radius, some, reach)
+    return dataclasses.replace(shard, lists=shard.lists._replace(radius=radius))
 
 
 def split(shard: Shard, n_shards: int) -> list[Shard]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, brute_force, building, ivf, kinds, training, validate
+from gpuann import arrays, backends, building, ivf, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
@@ -13,6 +13,7 @@ from gpuann.backends.seam import FlatPayload, Lists, Payload
 from gpuann.codecs import payloads
 from gpuann.distributed.sampling import usable
 from gpuann.errors import bad_type, bad_value
+from gpuann.indexes import brute_force
 from gpuann.metric import Metric
 from gpuann.trained import TrainedModels, fingerprint
 
@@ -107,7 +108,7 @@ def build_part(
         if rows.dim != models.dim:
             rule = f"have shape (n, {models.dim}), as its models"
             raise bad_value(where, "dataset", rule, (rows.n_rows, rows.dim))
-    backend, names = backends.choose(where, device), _names(where, ids, rows.n_rows)
+    backend, names = backends.choose(where, device), names_of(where, "ids", ids, rows.n_rows)
     if non_finite == "raise":
         rows.check()
     drop = non_finite == "drop"
@@ -165,30 +166,35 @@ def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Sh
     return Shard(part.metric, part.dim, models, payload, lists, n_dropped)
 
 
-def _names(where: str, ids: Any, n_rows: int) -> HostArray:
-    """Ids that a caller gives, or running ones, checked -> (n_rows,) int64."""
-    if np.ndim(ids) == 0:
-        first = validate.integer(where, "ids", ids, 0, LARGEST_ID - (n_rows - 1))
+def names_of(where: str, name: str, ids: Any, n_rows: int | None) -> HostArray:
+    """Ids that a caller gives, or running ones from an integer on, checked -> (n_rows,) int64; of
+    any number, and the same ones again, where n_rows is None.
+    """
+    if n_rows is not None and np.ndim(ids) == 0:
+        first = validate.integer(where, name, ids, 0, LARGEST_ID - (n_rows - 1))
         return np.arange(first, first + n_rows, dtype=np.int64)
-    array = arrays.as_host(where, "ids", ids)
-    if array.shape != (n_rows,):
-        raise bad_value(where, "ids", f"have shape ({n_rows},)", array.shape)
+    array = arrays.as_host(where, name, ids)
+    if array.ndim != 1 or (n_rows is not None and len(array) != n_rows):
+        raise bad_value(where, name, f"have shape ({n_rows or 'n'},)", array.shape)
+    if array.size == 0:
+        return np.zeros(0, np.int64)
     if array.dtype.kind not in "iu":
-        raise bad_type(where, "ids", "be integers", array.dtype)
-    if len(array) and (array.min() < 0 or array.max() > LARGEST_ID):
+        raise bad_type(where, name, "be integers", array.dtype)
+    if array.min() < 0 or array.max() > LARGEST_ID:
         wrong = array.min() if array.min() < 0 else array.max()
-        raise bad_value(where, "ids", f"be between 0 and {LARGEST_ID}", int(wrong))
+        raise bad_value(where, name, f"be between 0 and {LARGEST_ID}", int(wrong))
     names = array.astype(np.int64)
-    distinct(where, names)
+    if n_rows is not None:
+        distinct(where, names, name)
     return names
 
 
-def distinct(where: str, ids: HostArray) -> None:
+def distinct(where: str, ids: HostArray, name: str = "ids") -> None:
     """Raise if an id comes twice."""
     ordered = np.sort(ids)
     twice = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(twice):
-        raise bad_value(where, "ids", "be distinct", f"{ordered[twice[0]]} twice")
+        raise bad_value(where, name, "be distinct", f"{ordered[twice[0]]} twice")
 
 
 def _put(backend: Backend, array: Any) -> Any:

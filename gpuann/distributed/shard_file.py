@@ -3,17 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gpuann import kinds, metric, storage
 from gpuann.arrays import HostArray
+from gpuann.backends import packing
 from gpuann.backends.seam import FlatPayload, Lists, Payload
 from gpuann.codecs import payloads
+from gpuann.distributed import sound
 from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
 from gpuann.trained import TrainedModels
 
-KIND = "shard"
+KIND = "index"
 ROWS = ("ids", "norms", *payloads.ROWS)  # one entry a row: the large ones
 _MODELS = ("centers", "shift", "codebooks", "bounds", "scalar", "rotation")  # of TrainedModels
 
@@ -32,7 +32,21 @@ def about(shard: Shard) -> dict[str, Any]:
         "fingerprint": shard.fingerprint,
         "n_dropped": shard.n_dropped,
         "by_residual": shard.models is None or shard.models.by_residual,
+        "parameters": _parameters(shard),
     }
+
+
+def _parameters(shard: Shard) -> dict[str, Any]:
+    """What its build was asked for, as far as the arrays show it: for people who look inside."""
+    models = shard.models
+    if models is None:
+        return {}
+    found: dict[str, Any] = {"n_lists": models.n_lists}
+    if models.codebooks is not None:
+        pq_dim, pq_book_size, pq_len = models.codebooks.shape
+        found |= {"pq_dim": pq_dim, "pq_bits": packing.bits_of(pq_book_size), "pq_len": pq_len}
+        found["rotation"] = models.rotation is not None
+    return found
 
 
 def arrays_of(shard: Shard) -> dict[str, HostArray]:
@@ -79,21 +93,17 @@ def _models(said: dict[str, Any], read: dict[str, HostArray]) -> TrainedModels |
 
 
 def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArray]) -> Shard:
+    wrong = sound.why_not(said, read)
+    if wrong is not None:
+        raise bad_value(where, str(path), "hold an index", f"a damaged one: {wrong}")
     how, dim, models = metric.check(where, said["metric"]), said["dim"], _models(said, read)
     lists = Lists(*(read[name] for name in Lists._fields))
     if models is not None:
         payload: Payload = payloads.of_models(models, read)
     else:
         payload = FlatPayload(read["vectors"], read.get("scale"), read.get("shift"))
-    shard = Shard(how, dim, models, payload, lists, said["n_dropped"])
-    sizes = np.diff(lists.offsets)
-    n_lists = 1 if models is None else models.n_lists
-    whole = (
-        len(sizes) == len(lists.radius) == n_lists
-        and lists.offsets[0] == 0
-        and lists.offsets[-1] == len(shard) == len(lists.norms) == len(payload[0])
-        and (sizes >= 0).all()
-    )
-    if not whole or shard.fingerprint != said["fingerprint"]:
-        raise bad_value(where, str(path), "hold a shard", "arrays that do not fit each other")
+    shard = Shard(how, dim, models, payload, lists, int(said.get("n_dropped", 0)))
+    if shard.fingerprint != said.get("fingerprint"):
+        got = "a damaged one: quantisers of another fingerprint"
+        raise bad_value(where, str(path), "hold an index", got)
     return shard

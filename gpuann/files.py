@@ -1,0 +1,86 @@
+"""An index as one file: every array, its quantisers and what it is.
+
+    ivf_pq.save("words.ann", index)        gpuann.load("words.ann"), on any device, of any kind
+
+The file is what a shard of a folder is: safetensors, nothing in it can be executed, every array has
+a checksum. It is written under another name, synced and renamed, so what was there before stays
+whole until the new one is.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from gpuann import backends, kinds
+from gpuann._nvtx import annotate
+from gpuann.distributed.shard_file import read_shard, save_shard
+from gpuann.errors import bad_type, bad_value
+from gpuann.updates import AnyIndex, as_index, as_shard
+
+
+@annotate("save")
+def save(filename: Any, index: AnyIndex) -> None:
+    """Write an index to a file, in place of one that is there.
+
+    Parameters
+    ----------
+    filename : path
+    index : Index
+
+    Notes
+    -----
+    Memory the arrays of an index on a GPU, on the host.
+    """
+    where = f"{kinds.of_index(index)}.save"
+    kinds.check_index(where, index)
+    path = _given_path(where, filename)
+    if path.is_dir():
+        raise bad_value(where, str(path), "be the name of a file", "a folder")
+    save_shard(path, as_shard(index))
+
+
+@annotate("load")
+def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Any:
+    """The index of a file, of whichever kind it is.
+
+    Parameters
+    ----------
+    filename : path
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    mmap : bool, default False
+        Leave the rows in the file and read them when they are searched; for the CPU. The file may
+        be replaced meanwhile, but not changed in place.
+
+    Returns
+    -------
+    Index of brute_force, ivf_flat, ivf_pq or ivf_sq
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged (cut short, changed), of a newer version, or no index; it says which.
+    """
+    return load_kind("gpuann", None, filename, device=device, mmap=mmap)
+
+
+def load_kind(
+    module: str, kind: str | None, filename: Any, *, device: str | None, mmap: bool
+) -> Any:
+    """`load` of one kind of index, or of any."""
+    where = f"{module}.load"
+    path, backend = _given_path(where, filename), backends.choose(where, device)
+    if path.is_dir():
+        way_out = "open it with gpuann.shards.load"
+        raise bad_value(where, str(path), "be the file of one index", "a folder", way_out)
+    shard = read_shard(where, path, mapped=mmap)
+    found = kinds.name_of(shard.models)
+    if kind is not None and found != kind:
+        way_out = f"load it with {found}.load, or gpuann.load"
+        raise bad_value(where, str(path), f"hold an index of {kind}", f"one of {found}", way_out)
+    return as_index(shard, backend)
+
+
+def _given_path(where: str, filename: Any) -> Path:
+    try:
+        return Path(filename)
+    except TypeError:
+        raise bad_type(where, "filename", "be a path", type(filename).__name__) from None

@@ -1,0 +1,173 @@
+"""Changes to an index: each gives a new one, the old one stays as it is for whoever searches it."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+
+from gpuann import arrays, kinds, training, validate
+from gpuann._nvtx import annotate
+from gpuann.arrays import HostArray
+from gpuann.backends import Backend
+from gpuann.distributed import reshard
+from gpuann.distributed.shard import Shard, build_part, names_of, shard_of
+from gpuann.errors import bad_value
+from gpuann.index import IvfIndex
+from gpuann.indexes import brute_force
+from gpuann.trained import TrainedModels
+
+AnyIndex: TypeAlias = brute_force.Index | IvfIndex
+I = TypeVar("I", bound=AnyIndex)
+
+
+def as_shard(index: AnyIndex) -> Shard:
+    """The index on the host, with its models."""
+    if isinstance(index, brute_force.Index):
+        return shard_of(None, index)
+    with index.backend.active():
+        return shard_of(training.models_of(index.core), index.core)
+
+
+def as_index(shard: Shard, backend: Backend) -> Any:
+    """A shard as an index of its own, on a device."""
+    part = shard.on(backend)
+    if isinstance(part, brute_force.Index):
+        return part
+    return kinds.module_of(cast("TrainedModels", shard.models)).Index(part)
+
+
+@annotate("extend")
+def extend(
+    index: I,
+    new_vectors: Any,
+    new_indices: Any = None,
+    *,
+    on_duplicate: str = "raise",
+    progress: bool = False,
+) -> I:
+    """An index with more rows, stored with the quantisers that it has.
+
+    Parameters
+    ----------
+    index : Index
+    new_vectors : array (n, dim), as the build takes it
+    new_indices : array (n,) of integers, 0 or more, optional
+        Their ids; on from the largest by default.
+    on_duplicate : {"raise", "replace"}, default "raise"
+        What to do with ids that are in the index: refuse them, or put the new rows in their place.
+    progress : bool, default False; bars, if standard error is a terminal
+
+    Returns
+    -------
+    Index : a new one, of the same kind on the same device
+
+    Notes
+    -----
+    Cost   encoding the new rows; all codes are moved once, through the host.
+    The quantisers do not learn: rows unlike those of the build are found less well. `imbalance`
+    shows when lists have grown unevenly.
+    """
+    where = f"{kinds.of_index(index)}.extend"
+    kinds.check_index(where, index)
+    validate.one_of(where, "on_duplicate", on_duplicate, ("raise", "replace"))
+    old = as_shard(index)
+    rows = arrays.Rows(where, "new_vectors", new_vectors)
+    if rows.dim != index.dim:
+        raise bad_value(
+            where, "new_vectors", f"have shape (n, {index.dim})", (rows.n_rows, rows.dim)
+        )
+    names = _new_names(where, new_indices, rows.n_rows, old.ids)
+    there = np.isin(old.ids, names)
+    if there.any() and on_duplicate == "raise":
+        way_out = 'on_duplicate="replace" puts the new rows in their place'
+        raise bad_value(where, "new_indices", "be new", f"{int(old.ids[there][0])} again", way_out)
+    if there.any():
+        old = reshard.select(old, ~there)
+    models: Any = index.metric if old.models is None else old.models
+    device = index.backend.device
+    new = build_part(models, new_vectors, names, device=device, progress=progress)
+    some = [old, new] if len(old) else [new]
+    made: I = as_index(reshard.merge(some), index.backend)
+    return made
+
+
+def _new_names(where: str, ids: Any, n: int, old: HostArray) -> HostArray:
+    """Ids of new rows (n,) int64, checked; running ones where there are none."""
+    if ids is None:
+        return names_of(where, "new_indices", int(old.max(initial=-1)) + 1, n)
+    return names_of(where, "new_indices", ids, n)
+
+
+@annotate("delete")
+def delete(index: I, ids: Any, *, missing: str = "warn") -> I:
+    """An index without some rows.
+
+    Parameters
+    ----------
+    index : Index
+    ids : array (n,) of integers
+    missing : {"warn", "ignore", "raise"}, default "warn"
+        What to do if ids are not in the index; the message counts them.
+
+    Returns
+    -------
+    Index : a new one; the rows are gone from it, and their memory with it
+
+    Notes
+    -----
+    Cost   what stays is copied once, through the host. A filter leaves rows out without a copy.
+    """
+    where = f"{kinds.of_index(index)}.delete"
+    kinds.check_index(where, index)
+    validate.one_of(where, "missing", missing, ("warn", "ignore", "raise"))
+    old = as_shard(index)
+    gone = np.unique(names_of(where, "ids", ids, None))
+    n_missing = int((~np.isin(gone, old.ids)).sum())
+    if n_missing and missing == "raise":
+        raise bad_value(where, "ids", "be in the index", f"{n_missing} of {len(gone)} that are not")
+    if n_missing and missing == "warn":
+        text = f"{where}: {n_missing} of {len(gone)} ids are not in the index"
+        warnings.warn(text, UserWarning, stacklevel=3)
+    keep = ~np.isin(old.ids, gone)
+    if not keep.any():
+        raise bad_value(where, "ids", "leave a row in the index", "all of them", "drop the index")
+    made: I = as_index(_selected(old, keep), index.backend)
+    return made
+
+
+def _selected(old: Shard, keep: HostArray) -> Shard:
+    """Some rows of a shard; brute force is about another origin then."""
+    left = reshard.select(old, keep)
+    return reshard.merge([left]) if old.models is None else left
+
+
+@annotate("compact")
+def compact(index: I) -> I:
+    """The index stored as its build would have stored what it holds now.
+
+    `extend` and `delete` leave no gaps, but bounds of rounding errors that are of rows which have
+    gone. A search is the same before and after, and may be faster after.
+    """
+    where = f"{kinds.of_index(index)}.compact"
+    kinds.check_index(where, index)
+    made: I = as_index(reshard.tightened(as_shard(index)), index.backend)
+    return made
+
+
+@annotate("merge")
+def merge(indexes: Sequence[I]) -> I:
+    """One index with the rows of several that have the same quantisers, and no id in common.
+
+    It is on the device of the first. Indexes of other quantisers are refused, for their codes mean
+    other rows; `shards.from_shards(..., scope="independent")` searches them side by side.
+    """
+    if not isinstance(indexes, list | tuple) or not indexes:
+        raise bad_value("merge", "indexes", "be a list of indexes", repr(indexes))
+    where = f"{kinds.of_index(indexes[0])}.merge"
+    for index in indexes:
+        kinds.check_index(where, index)
+    parts = [as_shard(index) for index in indexes]
+    reshard.check_same(where, parts)
+    made: I = as_index(reshard.merge(parts), indexes[0].backend)
+    return made
