@@ -15,6 +15,7 @@ from gpuann import (
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
+from gpuann.factory import index_factory
 from gpuann.files import load, save
 from gpuann.rerank import refine
 
@@ -25,6 +26,7 @@ __all__ = [
     "distributed",
     "filters",
     "get_num_threads",
+    "index_factory",
     "ivf_flat",
     "ivf_pq",
     "ivf_sq",

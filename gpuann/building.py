@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, kmeans, lists
+from gpuann import arrays, balanced, kmeans, lists
 from gpuann._progress import bar
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists
@@ -13,6 +13,7 @@ from gpuann.codecs.axes import Axes
 from gpuann.codecs.payloads import Codec
 from gpuann.ivf import Coarse, Core
 from gpuann.metric import Metric
+from gpuann.params import IvfIndexParams
 
 SAMPLE_FLOATS = 1 << 26  # of the training rows: 256 MiB, of which a build holds a few copies
 
@@ -40,11 +41,14 @@ def draw_sample(
 
 
 def train_centers(
-    backend: Backend, sample: Sample, n_lists: int, n_iters: int, seed: int, *, progress: bool
+    backend: Backend, sample: Sample, params: IvfIndexParams, *, progress: bool
 ) -> Array:
     """Coarse centres of the shifted sample -> (n_lists, dim) float32."""
+    n_lists, n_iters, seed = params.n_lists, params.kmeans_n_iters, params.seed
     x = backend.put(vectors.moved(sample.x, sample.shift))
     start = x[backend.put(kmeans.random_rows(len(x), n_lists, seed))]
+    if params.balanced:
+        return balanced.lloyd(backend, x, start, n_iters, progress=progress)
     trained = kmeans.lloyd(
         backend, x[None], start[None], n_iters, tol=0.0, progress=progress, name="centres"
     )

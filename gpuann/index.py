@@ -1,9 +1,10 @@
 """What the public index modules share: the index object, opening the data, training, searching."""
 
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from gpuann.errors import bad_value
 from gpuann.filters import Filter, Keep
 from gpuann.metric import Metric, check, reported
 from gpuann.params import IvfIndexParams, IvfSearchParams
+
+I = TypeVar("I", bound="IvfIndex")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +69,14 @@ class IvfIndex:
             return offsets[1:] - offsets[:-1]
 
     @property
+    def imbalance(self) -> float:
+        """How unevenly rows lie in the lists: 1 if all have the same number; about by so much a
+        search takes longer. FAISS's imbalance factor.
+        """
+        sizes = self.backend.get(self.list_sizes).astype(np.float64)
+        return float(len(sizes) * np.square(sizes).sum() / max(1.0, sizes.sum()) ** 2)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all arrays of the index."""
         coarse = self.core.coarse
@@ -78,6 +89,22 @@ class IvfIndex:
         module = type(self).__module__.rpartition(".")[2]
         text = ", ".join([*parts, *more, self.device, f"{self.nbytes / 1e6:.1f} MB"])
         return f"{module}.Index({text})"
+
+
+_MUCH, _FEWEST_LISTS = 0.25, 16  # of all rows in one of so many lists or more is worth a warning
+
+
+def warned(where: str, index: I) -> I:
+    """The index; UserWarning if one of its lists holds far too much."""
+    sizes = index.backend.get(index.list_sizes)
+    most = int(sizes.max())
+    if len(sizes) >= _FEWEST_LISTS and most > _MUCH * max(1, len(index)):
+        text = (
+            f"{where}: list {int(sizes.argmax())} holds {most:,} of {len(index):,} rows, imbalance "
+            f"{index.imbalance:.1f}: searches that probe it are slow; balanced=True evens lists out"
+        )
+        warnings.warn(text, UserWarning, stacklevel=4)
+    return index
 
 
 def open_rows(

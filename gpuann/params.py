@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gpuann import metric, validate
+from gpuann.errors import bad_type
 
 WORKSPACE_LIMIT = 1 << 30
 LEAST_WORKSPACE = 1 << 27
@@ -22,6 +23,8 @@ class IvfIndexParams:
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
         ... but at most so many for each list, and 256 MiB of them as float32.
+    balanced : bool, default False
+        Even the lists out while the centres are trained: small ones take a part of large ones.
     seed : int, default 0
     """
 
@@ -30,6 +33,7 @@ class IvfIndexParams:
     kmeans_n_iters: int = 20
     kmeans_trainset_fraction: float = 0.5
     max_train_points_per_cluster: int = 256
+    balanced: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -38,6 +42,8 @@ class IvfIndexParams:
         for name in ("n_lists", "kmeans_n_iters", "max_train_points_per_cluster"):
             keep_integer(self, where, name, 1)
         keep_integer(self, where, "seed", 0)
+        if not isinstance(self.balanced, bool):
+            raise bad_type(where, "balanced", "be True or False", type(self.balanced).__name__)
         fraction = self.kmeans_trainset_fraction
         fraction = validate.share(where, "kmeans_trainset_fraction", fraction, zero=False)
         object.__setattr__(self, "kmeans_trainset_fraction", fraction)

@@ -81,9 +81,7 @@ def train_sample(
     dim = sample.x.shape[1]
     n_iters, seed = params.kmeans_n_iters, params.seed
     with backend.active():
-        centers = building.train_centers(
-            backend, sample, params.n_lists, n_iters, seed, progress=progress
-        )
+        centers = building.train_centers(backend, sample, params, progress=progress)
         if shape is None:
             return TrainedModels(how, dim, backend.get(centers), sample.shift, None)
         if isinstance(shape, ScalarShape):

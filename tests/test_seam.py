@@ -22,7 +22,7 @@ LEVELS = [
     {"arrays"},
     {"storage"},
     {"backends"},
-    {"kmeans", "lists", "filters"},
+    {"kmeans", "lists", "filters", "balanced"},
     {"trained"},
     {"codecs"},
     {"survivors"},
@@ -38,11 +38,12 @@ LEVELS = [
     {"on_disk"},
     {"shards"},
     {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq"},
+    {"factory"},
     {"cli", "demo"},
 ]
 # within a level these may import one another, in this order
 WITHIN = [("errors", "metric"), ("plan", "ivf"), ("ivf", "building"), ("demo", "cli")]
-WITHIN += [("lists", "kmeans")]
+WITHIN += [("lists", "kmeans"), ("kmeans", "balanced")]
 
 
 def test_there_are_ten_operations():

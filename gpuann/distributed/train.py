@@ -102,6 +102,9 @@ def train_distributed(
     where = "distributed.train_distributed"
     kinds.check_build(where, index_params)
     how = metrics.check(where, index_params.metric)
+    if index_params.balanced:
+        way_out = "train_local evens lists out"
+        raise bad_value(where, "balanced", "be False for sums that travel", True, way_out)
     there = Parts(list(samples), run, fetch)
     if not there.handles:
         raise bad_value(where, "samples", "be at least one", 0)

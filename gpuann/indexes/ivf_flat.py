@@ -6,7 +6,7 @@ from typing import Any
 from gpuann import training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
-from gpuann.index import IvfIndex, open_rows, search_ivf
+from gpuann.index import IvfIndex, open_rows, search_ivf, warned
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams
 from gpuann.trained import TrainedModels
@@ -62,7 +62,7 @@ def build(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = training.train(backend, rows, index_params, how, None, progress=progress)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
 
 
 @annotate("ivf_flat.build_precomputed")
@@ -83,7 +83,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
 
 
 def given_models(

@@ -13,7 +13,7 @@ from gpuann.backends.seam import PqPayload
 from gpuann.codecs import axes, pq
 from gpuann.codecs.axes import Axes
 from gpuann.errors import bad_type, bad_value
-from gpuann.index import IvfIndex, open_rows, search_ivf
+from gpuann.index import IvfIndex, open_rows, search_ivf, warned
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
 from gpuann.trained import TrainedModels
@@ -34,6 +34,8 @@ class IndexParams(IvfIndexParams):
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
         ... but at most so many for each list, and 256 MiB of them as float32.
+    balanced : bool, default False
+        Even the lists out while the centres are trained: small ones take a part of large ones.
     pq_bits : int, default 8
         Bits of a code, 4 to 8: codebooks have 2^pq_bits entries.
     pq_dim : int, default 0
@@ -161,7 +163,7 @@ def build(
     backend, rows, how = open_rows(where, index_params, dataset, device)
     shape = code_shape(where, index_params, rows.dim)
     models = training.train(backend, rows, index_params, how, shape, progress=progress)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
 
 
 @annotate("ivf_pq.build_precomputed")
@@ -186,7 +188,7 @@ def build_precomputed(
     backend, rows, how = open_rows(where, index_params, dataset, device)
     given = centers, pq_centers, rotation_matrix
     models = given_models(where, index_params, rows.dim, how, *given)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
 
 
 def given_models(

@@ -8,7 +8,7 @@ from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends.seam import SqPayload
 from gpuann.errors import bad_type
-from gpuann.index import IvfIndex, open_rows, search_ivf
+from gpuann.index import IvfIndex, open_rows, search_ivf, warned
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams
 from gpuann.trained import TrainedModels
@@ -28,6 +28,8 @@ class IndexParams(IvfIndexParams):
         Share of the rows that trains the centres, and whose bounds are the quantiser's ...
     max_train_points_per_cluster : int, default 256
         ... but at most so many for each list, and 256 MiB of them as float32.
+    balanced : bool, default False
+        Even the lists out while the centres are trained: small ones take a part of large ones.
     by_residual : bool, default True
         Code what a row differs from its list's centre by, as FAISS and cuVS do; False codes the
         rows themselves: less exact, but the codes do not depend on the centres.
@@ -113,7 +115,7 @@ def build(
     models = training.train(backend, rows, index_params, how, learnt, progress=progress)
     if bounds is not None:
         models = training.with_given_bounds(where, models, shape, bounds)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
 
 
 @annotate("ivf_sq.build_precomputed")
@@ -135,7 +137,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers, bounds)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
 
 
 def given_models(
