@@ -38,6 +38,8 @@ def as_host(where: str, name: str, data: Any) -> HostArray:
 def queries(where: str, data: Any, dim: int) -> HostArray:
     """Query rows (n, dim) of any accepted dtype and layout, checked."""
     array = as_host(where, "queries", data)
+    if str(array.dtype) == "bfloat16":
+        array = array.astype(np.float32)
     validate.matrix(where, "queries", array, dim)
     validate.finite(where, "queries", array)
     return array
@@ -99,6 +101,8 @@ class Rows:
         self._where, self._name = where, name
         self.chunk_floats = CHUNK_FLOATS
         self.array: HostArray | None = None
+        if str(getattr(data, "dtype", "")) == "bfloat16":
+            data = _wider(as_host(where, name, data))
         if is_chunked(data):
             self._open = _reopen(data)
             self.n_rows, self.dim, self.dtype = self._measure()
@@ -191,6 +195,14 @@ class Rows:
         if dim is None or dtype is None:
             raise bad_value(self._where, self._name, "have at least one chunk", "none")
         return n_rows, dim, dtype
+
+
+def _wider(rows: HostArray) -> Callable[[], Iterator[HostArray]]:
+    """Rows (n, dim) of bfloat16 as chunks of float32, which holds them exactly."""
+    step = max(1, CHUNK_FLOATS // max(1, rows.shape[-1]))
+    return lambda: (
+        rows[at : at + step].astype(np.float32) for at in range(0, max(1, len(rows)), step)
+    )
 
 
 def is_chunked(data: Any) -> bool:

@@ -232,6 +232,8 @@ def query_rows(where: str, backend: Backend, data: Any, dim: int) -> Array:
     if not backend.holds(data):
         return arrays.queries(where, data, dim)
     x = backend.put(data)
+    if str(x.dtype) == "bfloat16":
+        x = x.astype(np.float32)
     validate.matrix(where, "queries", x, dim)
     if os.environ.get("GPUANN_CHECK") == "1":
         validate.finite(where, "queries", backend.get(x))

@@ -20,7 +20,7 @@ LEVELS = [
     {"params"},
     {"cuda"},
     {"arrays"},
-    {"storage"},
+    {"storage", "io"},
     {"backends"},
     {"kmeans", "lists", "filters", "balanced"},
     {"trained"},

@@ -1,0 +1,17 @@
+"""Vectors in files, read and written in chunks: no file is ever held whole.
+
+io.open_vectors("base.fbin")                 a memory-map, or chunks: any build or search takes it
+io.write_vectors("base.fvecs", rows)         rows: an array, a memory-map, or chunks
+
+.npy                                         NumPy
+.fvecs .bvecs .ivecs                         texmex (SIFT1M): every row begins with its length
+.fbin .f16bin .u8bin .i8bin .ibin            big-ann-benchmarks, cuVS: a header, then the rows
+.hdf5 .h5                                    ann-benchmarks, by data set: train, test, neighbors
+.parquet .arrow .feather                     a column of lists (pyarrow)
+a folder .lance                              a Lance data set (pylance)
+"""
+
+from gpuann.io.chunks import Chunks
+from gpuann.io.formats import open_vectors, write_vectors
+
+__all__ = ["Chunks", "open_vectors", "write_vectors"]
