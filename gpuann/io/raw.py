@@ -32,6 +32,12 @@ def _map(path: Path, dtype: Any, offset: int, shape: tuple[int, ...]) -> HostArr
 
 
 def _open_npy(where: str, path: Path) -> HostArray:
+    with path.open("rb") as file:
+        head = file.read(12)
+    # versions 2 and later have four bytes for the header's length: NumPy would make room for 4 GiB
+    length = int.from_bytes(head[8:12] if head[6:7] > b"\1" else head[8:10], "little")
+    if length > path.stat().st_size:
+        raise damaged(where, path, f"a header of {length} bytes")
     with parsing(where, path):
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     if not isinstance(array, np.ndarray) or array.ndim != 2:
