@@ -33,7 +33,7 @@ LEVELS = [
     {"kinds", "partitions"},
     {"distributed"},
     {"sharded", "stored", "streamed_build", "updates", "lookups"},
-    {"files"},
+    {"files", "exchange"},
     {"streamed"},
     {"on_disk"},
     {"shards"},

@@ -12,6 +12,7 @@ from gpuann.codecs.axes import Axes
 from gpuann.codecs.flat import FlatCodec
 from gpuann.codecs.pq import PqCodec
 from gpuann.codecs.sq import SqCodec, Steps
+from gpuann.metric import Metric
 from gpuann.trained import TrainedModels
 
 Codec = FlatCodec | PqCodec | SqCodec
@@ -58,22 +59,27 @@ def decoded(backend: Backend, payload: Payload, rows: Array, list_of: Array) -> 
     return x if payload.centers is None else x + payload.centers[list_of]
 
 
-def reach_of(
-    backend: Backend, payload: Payload, rows: Array, list_of: Array, of_center: Array
-) -> Array:
-    """At least 2 |c_l| + |v| of storage rows (n,), as `Lists.radius` bounds it -> (n,) float32;
-    of_center (n_lists,) float32, at least |c_l|.
+def measure(
+    backend: Backend, how: Metric, payload: Payload, rows: Array, list_of: Array, of_center: Array
+) -> tuple[Array, Array]:
+    """Of storage rows (n,), what `Lists` has of them: N(v) (n,) float32, and at least 2 |c_l| + |v|
+    (n,) float32; of_center (n_lists,) float32, at least |c_l|.
     """
     xp = backend.xp
     x = decoded(backend, payload, rows, list_of)
-    if not isinstance(payload, FlatPayload):
-        centers = 0 if payload.centers is None else 2 * of_center[list_of]
-        return centers + vectors.lengths(xp, x)
-    if payload.scale is not None:
-        x = x * payload.scale[rows][:, None]
-    reach = vectors.lengths(xp, vectors.moved(x, payload.shift))
-    # a zero row counts as a unit vector, see FlatCodec
-    return reach if payload.scale is None else reach + (payload.scale[rows] == 0)
+    zero = None
+    if isinstance(payload, FlatPayload):
+        if payload.scale is not None:
+            x, zero = x * payload.scale[rows][:, None], payload.scale[rows] == 0
+        x = vectors.moved(x, payload.shift)
+    norms, reach = vectors.square_norms(xp, x), vectors.lengths(xp, x)
+    if zero is not None:  # counts as a unit vector, see FlatCodec
+        norms, reach = norms + zero, reach + zero
+    if not isinstance(payload, FlatPayload) and payload.centers is not None:
+        reach = reach + 2 * of_center[list_of]
+    if how == "inner_product":
+        norms = xp.zeros_like(norms)
+    return norms.astype(xp.float32), reach
 
 
 def whole_rows(backend: Backend, payload: Payload, rows: Array, list_of: Array) -> FlatPayload:

@@ -11,12 +11,14 @@ import numpy as np
 
 from gpuann import arrays, backends, validate
 from gpuann.arrays import HostArray
-from gpuann.backends.seam import Lists
+from gpuann.backends.seam import Lists, Payload
 from gpuann.codecs import payloads, vectors
 from gpuann.distributed.shard import Shard, distinct, shard_of
 from gpuann.errors import bad_type, bad_value
 from gpuann.indexes import brute_force
+from gpuann.metric import Metric
 from gpuann.partitions import cut_evenly
+from gpuann.trained import TrainedModels
 
 _ROWS_AT_ONCE = 1 << 16
 
@@ -81,15 +83,30 @@ def tightened(shard: Shard) -> Shard:
     """The shard with the radius of every list that its rows have, not of those that it once had."""
     if shard.models is None:
         return merge([shard])
-    cpu, radius = backends.choose("compact", "cpu"), np.zeros(shard.models.n_lists, np.float32)
-    labels = labels_of(shard)
-    of_center = vectors.lengths(np, shard.models.centers)
-    for at in range(0, len(shard), _ROWS_AT_ONCE):
-        rows = np.arange(at, min(at + _ROWS_AT_ONCE, len(shard)))
-        some = labels[rows]
-        reach = payloads.reach_of(cpu, shard.payload, rows, some, of_center)
-        np.maximum.at(radius, some, reach)
+    parts = shard.metric, shard.dim, shard.models, shard.payload
+    radius = measured(*parts, shard.lists.offsets, shard.ids).lists.radius
     return dataclasses.replace(shard, lists=shard.lists._replace(radius=radius))
+
+
+def measured(
+    how: Metric,
+    dim: int,
+    models: TrainedModels,
+    payload: Payload,
+    offsets: HostArray,
+    ids: HostArray,
+) -> Shard:
+    """A shard of stored rows, whose norms and reach are looked up."""
+    cpu, n_lists = backends.choose("distributed", "cpu"), models.n_lists
+    norms, radius = np.empty(len(ids), np.float32), np.zeros(n_lists, np.float32)
+    labels = np.repeat(np.arange(n_lists), np.diff(offsets))
+    of_center = vectors.lengths(np, models.centers)
+    for at in range(0, len(ids), _ROWS_AT_ONCE):
+        rows = np.arange(at, min(at + _ROWS_AT_ONCE, len(ids)))
+        some = labels[rows]
+        norms[rows], reach = payloads.measure(cpu, how, payload, rows, some, of_center)
+        np.maximum.at(radius, some, reach)
+    return Shard(how, dim, models, payload, Lists(offsets, ids, norms, radius))
 
 
 def split(shard: Shard, n_shards: int) -> list[Shard]:
