@@ -9,7 +9,6 @@ say what it is, which version, and a checksum of every array and of the header.
 Format: huggingface.co/docs/safetensors.
 """
 
-import hashlib
 import io
 import json
 import math
@@ -18,6 +17,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from gpuann import checksums
 from gpuann.arrays import HostArray
 from gpuann.atomic import unseen
 from gpuann.errors import bad_value
@@ -40,9 +41,7 @@ _DTYPES = {
     "U8": np.uint8,
 }
 _NAMES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
-_BLOCK = 1 << 24  # bytes read at a time for a checksum
 _LONGEST_HEADER = 100_000_000  # as the format's own reader allows
-_DIGEST = 32  # hexadecimal digits
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,12 @@ class Entry:
 def write(path: Path, kind: str, about: Mapping[str, Any], named: Mapping[str, HostArray]) -> None:
     """Write arrays with a kind and a JSON-able description; replaces a file of that name."""
     shapes = {name: (array.dtype, array.shape) for name, array in named.items()}
-    with create(path, kind, about, shapes) as file:
+    with create(path, kind, about, shapes) as file, ThreadPoolExecutor(1) as beside:
         for name, array in named.items():
-            file.put(name, 0, array)
+            rows = np.ascontiguousarray(array)
+            made = beside.submit(checksums.of, _bytes_of(rows))  # while it is written
+            file.put(name, 0, rows)
+            file.sums[name] = made.result()
 
 
 @contextmanager
@@ -85,7 +87,7 @@ def create(
     entries, start = {}, 0
     for name in sorted(shapes, key=lambda n: (-shapes[n][0].itemsize, n)):
         dtype, shape = shapes[name]
-        entries[name] = Entry(dtype, tuple(shape), start, "0" * _DIGEST)
+        entries[name] = Entry(dtype, tuple(shape), start, "0" * checksums.DIGITS)
         start += entries[name].n_bytes
     first = len(_header(kind, about, entries))
     placed = {
@@ -93,8 +95,12 @@ def create(
     }
     with unseen(path) as handle:
         handle.truncate(first + start)
-        yield NewFile(handle, placed)
-        sums = {name: _checksum(handle, entry) for name, entry in placed.items()}
+        file = NewFile(handle, placed)
+        yield file
+        sums = {
+            name: file.sums.get(name) or checksums.of_file(handle, entry.start, entry.n_bytes)
+            for name, entry in placed.items()
+        }
         final = {name: Entry(e.dtype, e.shape, e.start, sums[name]) for name, e in entries.items()}
         handle.seek(0)
         handle.write(_header(kind, about, final))
@@ -105,6 +111,8 @@ class NewFile:
 
     def __init__(self, handle: BinaryIO, entries: dict[str, Entry]) -> None:
         self._handle, self._entries = handle, entries
+        self.sums: dict[str, str] = {}
+        """Checksums that are known; those of others are made from the file in the end."""
 
     def put(self, name: str, row: int, rows: HostArray) -> None:
         """Write entries row ... row + len(rows) - 1 of the first axis of an array."""
@@ -157,7 +165,7 @@ class StoredFile:
         entry = self.entries[name]
         out = np.empty(entry.shape, entry.dtype)
         self.read_rows(name, 0, out)
-        if _digest(_bytes_of(out)) != entry.checksum:
+        if checksums.of(_bytes_of(out)) != entry.checksum:
             raise self._wrong(name)
         return out
 
@@ -190,7 +198,7 @@ class StoredFile:
         """Compare the checksums of all arrays; reads the file once, 16 MiB at a time."""
         for name, entry in self.entries.items():
             with self._reading:
-                found = _checksum(self._handle, entry)
+                found = checksums.of_file(self._handle, entry.start, entry.n_bytes)
             if found != entry.checksum:
                 raise self._wrong(name)
 
@@ -226,11 +234,7 @@ def _header(kind: str, about: Mapping[str, Any], entries: Mapping[str, Entry]) -
 
 def _header_checksum(kind: str, about: Mapping[str, Any], entries: Mapping[str, Entry]) -> str:
     arrays = [[name, _NAMES[e.dtype], *e.shape, e.checksum] for name, e in sorted(entries.items())]
-    return _digest(json.dumps([kind, VERSION, about, arrays], sort_keys=True).encode())
-
-
-def _digest(data: bytes | memoryview) -> str:
-    return hashlib.blake2b(data, digest_size=_DIGEST // 2).hexdigest()
+    return checksums.of(json.dumps([kind, VERSION, about, arrays], sort_keys=True).encode())
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
@@ -256,18 +260,6 @@ def _entry(entry: dict[str, Any], first: int, checksum: str) -> Entry:
     if begin + made.n_bytes != end:
         raise ValueError("shape and size differ")
     return made
-
-
-def _checksum(handle: BinaryIO, entry: Entry) -> str:
-    digest, left = hashlib.blake2b(digest_size=_DIGEST // 2), entry.n_bytes
-    handle.seek(entry.start)
-    while left:
-        block = handle.read(min(left, _BLOCK))
-        if not block:
-            break
-        digest.update(block)
-        left -= len(block)
-    return digest.hexdigest()
 
 
 def _bytes_of(array: HostArray) -> memoryview:

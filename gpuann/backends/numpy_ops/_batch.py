@@ -28,10 +28,19 @@ class Batch(NamedTuple):
     payload: Payload
     lists: Lists
     keep: Array | None
+    kept: Array | None
+    """(n_rows,) bool, what one filter for all queries leaves of the stored rows; None where it is
+    looked up list by list."""
 
     def queries_of(self, pairs: Array) -> Array:
         """Query numbers of pairs (n,) int64 -> (n,) int64."""
         return pairs // self.probes.shape[1]
+
+    def allowed(self, bits: Array, start: int, stop: int) -> Array:
+        """Which of storage rows [start, stop) one bit set leaves -> (n,) bool."""
+        if self.kept is not None:
+            return self.kept[start:stop]
+        return _filter.allowed(bits, self.lists.ids[start:stop])
 
 
 def make(
@@ -50,7 +59,10 @@ def make(
     if terms is None:
         terms = _whole_row_terms(moved, probes.shape[1], metric)
     order, offsets = group(probes.reshape(-1), len(lists.radius))
-    return Batch(scaled, terms.reshape(-1), probes, order, offsets, payload, lists, keep)
+    kept = None
+    if keep is not None and keep.ndim == 1 and probes.size >= len(lists.radius):
+        kept = _filter.allowed(keep, lists.ids)  # most lists are looked at, some of them often
+    return Batch(scaled, terms.reshape(-1), probes, order, offsets, payload, lists, keep, kept)
 
 
 def _whole_row_terms(moved: Array, n_probes: int, metric: ScanMetric) -> Array:
@@ -67,7 +79,7 @@ def multiply(batch: Batch, start: int, stop: int, query: Array, padded: int) -> 
     """
     rows = _tiles.tile(batch.payload, batch.lists, start, stop, padded)
     if batch.keep is not None and batch.keep.ndim == 1:
-        kept = _filter.allowed(batch.keep, batch.lists.ids[start:stop])
+        kept = batch.allowed(batch.keep, start, stop)
         rows[: stop - start, -1][~kept] = _slack.NEVER
     tile = _threads.scratch("queries", (len(query), batch.scaled.shape[1]), np.float32)
     batch.scaled.take(query, axis=0, out=tile, mode="clip")

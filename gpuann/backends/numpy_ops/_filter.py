@@ -10,9 +10,11 @@ def allowed(keep: Array, ids: Array) -> Array:
 
     Ids outside the bit set are not allowed.
     """
-    inside = (ids >= 0) & (ids < 32 * keep.size)
-    safe = np.where(inside, ids, 0)
-    return inside & ((keep[safe >> 5] >> (safe & 31).astype(np.uint32)) & 1).astype(bool)
+    names = ids.view(np.uint64)  # a negative id is beyond every bit
+    octets = keep.view(np.uint8)  # of little-endian words
+    found = octets.take((names >> np.uint64(3)).view(np.int64), mode="clip")
+    bit = np.left_shift(1, names & np.uint64(7), dtype=np.uint8, casting="unsafe")
+    return np.logical_and(found & bit, names < np.uint64(8 * octets.size))
 
 
 def allowed_pairs(keep: Array, query: Array, ids: Array) -> Array:

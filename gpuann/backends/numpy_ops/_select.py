@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gpuann.backends.numpy_ops import _batch, _filter, _minima, _slack
+from gpuann.backends.numpy_ops import _batch, _minima, _slack
 from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._survivors import Scorer, Survivors, Wanted, finish
 from gpuann.backends.seam import Array, FlatPayload
@@ -71,5 +71,5 @@ def _add_list_terms(batch: Batch, queries: range, scores: Array, begin: Array) -
             mine += np.repeat(batch.terms[q * n_probes : (q + 1) * n_probes], np.diff(begin[i]))
         if batch.keep is not None:
             bits = batch.keep if batch.keep.ndim == 1 else batch.keep[q]
-            ids = np.concatenate([lists.ids[a:b] for a, b in spans])
-            mine[~_filter.allowed(bits, ids)] = _slack.NEVER
+            kept = np.concatenate([batch.allowed(bits, a, b) for a, b in spans])
+            mine[~kept] = _slack.NEVER
