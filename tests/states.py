@@ -28,6 +28,7 @@ class Changes(RuleBasedStateMachine):
     """Rules are what a user does; after each of them the index must answer as the dictionary."""
 
     device = "cpu"
+    steps = 0
 
     @initialize(kind=st.sampled_from(sorted(KINDS)), metric=st.sampled_from(METRICS), seed=SEEDS)
     def build(self, kind, metric, seed):
@@ -144,6 +145,7 @@ class Changes(RuleBasedStateMachine):
 
     @invariant()
     def holds_as_many(self):
+        self.steps += 1
         if hasattr(self, "held"):
             assert len(self.index) == len(self.held)
 

@@ -39,10 +39,11 @@ LEVELS = [
     {"shards"},
     {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq"},
     {"factory"},
-    {"cli", "demo"},
+    {"commands", "demo"},
+    {"cli"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("plan", "ivf"), ("ivf", "building"), ("demo", "cli")]
+WITHIN = [("errors", "metric"), ("plan", "ivf"), ("ivf", "building"), ("demo", "commands")]
 WITHIN += [("lists", "kmeans"), ("kmeans", "balanced")]
 
 

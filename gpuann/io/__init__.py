@@ -12,6 +12,6 @@ a folder .lance                              a Lance data set (pylance)
 """
 
 from gpuann.io.chunks import Chunks
-from gpuann.io.formats import open_vectors, write_vectors
+from gpuann.io.formats import SUFFIXES, open_vectors, write_vectors
 
-__all__ = ["Chunks", "open_vectors", "write_vectors"]
+__all__ = ["SUFFIXES", "Chunks", "open_vectors", "write_vectors"]

@@ -1,0 +1,166 @@
+"""The command line: what it writes, what it says, and how it fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from compare import assert_same
+
+import gpuann
+from bench.data import clustered
+from gpuann import cli, io, ivf_pq
+
+ROWS, QUERIES = clustered(1500, 16, 30)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    io.write_vectors(tmp_path / "base.fvecs", ROWS)
+    io.write_vectors(tmp_path / "query.fbin", QUERIES)
+    return tmp_path
+
+
+def run(capsys, *words):
+    """Exit code, standard output, standard error."""
+    code = cli.main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def made(capsys, folder, index="IVF16,PQ8x6"):
+    out = folder / "x.ann"
+    code, said, _ = run(
+        capsys, "build", folder / "base.fvecs", out, "--index", index, "--json", "--device", "cpu"
+    )
+    assert code == 0
+    return out, json.loads(said)
+
+
+def test_build_search_eval_info(capsys, folder):
+    out, said = made(capsys, folder)
+    assert said["bytes"] == out.stat().st_size
+    assert said["index"].startswith("ivf_pq.Index(1,500 rows")
+    index = gpuann.load(out, device="cpu")
+    dists, ids = ivf_pq.search(ivf_pq.SearchParams(n_probes=4), index, QUERIES, 5)
+    words = "search", out, folder / "query.fbin", "-k", 5, "--n-probes", 4, "--device", "cpu"
+    code, text, _ = run(capsys, *words, "--json")
+    found = json.loads(text)
+    assert code == 0
+    assert found["neighbors"] == ids.tolist()
+    assert found["neighbor_distances"] == dists.astype(float).tolist()
+    to = "--ids", folder / "i.ivecs", "--distances", folder / "d.npy"
+    assert run(capsys, *words, *to)[0] == 0
+    assert_same(np.asarray(io.open_vectors(folder / "i.ivecs")), ids.astype(np.int32))
+    assert_same(np.asarray(io.open_vectors(folder / "d.npy")), dists)
+
+    shown = run(capsys, *words)[1]
+    assert f"0: {' '.join(map(str, ids[0]))}" in shown
+    code, text, _ = run(capsys, "info", out)
+    assert code == 0
+    assert "pq bits              6" in text
+    assert json.loads(run(capsys, "info", out, "--json")[1])["n_lists"] == 16
+    code, text, _ = run(capsys, "info", folder / "base.fvecs", "--json")
+    assert json.loads(text)["rows"] == 1500
+
+
+def test_eval(capsys, folder):
+    out, _ = made(capsys, folder, "IVF16,Flat")
+    truth = gpuann.brute_force.search(gpuann.brute_force.build(ROWS, device="cpu"), QUERIES, 10)[1]
+    io.write_vectors(folder / "t.ivecs", truth.astype(np.int32))
+    words = "eval", out, folder / "query.fbin", "--n-probes", "1,4,16", "--device", "cpu", "--json"
+    for more in (("--truth", folder / "t.ivecs"), ("--data", folder / "base.fvecs")):
+        points = json.loads(run(capsys, *words, *more)[1])["points"]
+        assert [p["n_probes"] for p in points] == [1, 4, 16]
+        recalls = [p["recall"] for p in points]
+        assert sorted(recalls) == recalls
+        assert recalls[-1] == 1.0
+    shown = run(capsys, *words[:-1], "--data", folder / "base.fvecs")[1]
+    assert "n_probes    recall   queries/s" in shown
+    code, _, error = run(capsys, *words)
+    assert (code, error) == (
+        2,
+        "gpuann: gpuann eval: --truth must be given, or --data to find it, got neither\n",
+    )
+
+
+def test_refine(capsys, folder):
+    out, _ = made(capsys, folder)
+    words = "search", out, folder / "query.fbin", "-k", 5, "--device", "cpu", "--json"
+    more = "--n-probes", 16, "--refine", folder / "base.fvecs", "--k-factor", 40
+    truth = gpuann.brute_force.search(gpuann.brute_force.build(ROWS, device="cpu"), QUERIES, 5)[1]
+    assert json.loads(run(capsys, *words, *more)[1])["neighbors"] == truth.tolist()
+
+
+def test_convert(capsys, folder):
+    for name in ("x.npy", "x.fbin", "x.parquet", "x.hdf5", "y.fvecs"):
+        assert run(capsys, "convert", folder / "base.fvecs", folder / name)[0] == 0
+        found = io.open_vectors(folder / name)
+        assert_same(found.whole() if isinstance(found, io.Chunks) else np.asarray(found), ROWS)
+    bits = "convert", folder / "base.fvecs", folder / "z.fbin", "--header-bits", 64
+    assert run(capsys, *bits)[0] == 0
+    assert (folder / "z.fbin").stat().st_size == 16 + ROWS.nbytes
+    pytest.importorskip("faiss")
+    out, _ = made(capsys, folder, "IVF16,Flat")
+    assert run(capsys, "convert", out, folder / "x.faiss")[0] == 0
+    assert run(capsys, "convert", folder / "x.faiss", folder / "y.ann")[0] == 0
+    assert len(gpuann.load(folder / "y.ann", device="cpu")) == 1500
+
+
+WRONG = {
+    "no file": (["info", "{}/none.ann"], "must be there, got no such file"),
+    "format": (["build", "{}/base.txt", "{}/x"], "must end with one of .npy"),
+    "index": (["build", "{}/base.fvecs", "{}/x", "--index", "IVF16,PQ"], "nearest is PQ16"),
+    "refined": (["build", "{}/base.fvecs", "{}/x", "--index", "PQ4,RFlat"], "be without RFlat"),
+    "metric": (["build", "{}/base.fvecs", "{}/x", "--metric", "l3"], "metric must be one of"),
+    "not ours": (["info", "{}/query.txt"], "must be there"),
+    "damaged": (["search", "{}/bad.ann", "{}/query.fbin"], "damaged"),
+    "suffixes": (["convert", "{}/bad.ann", "{}/y.ann"], "must end with .faiss, or one of"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_one_line(capsys, folder, name):
+    (folder / "bad.ann").write_bytes(b"hello, hello, hello")
+    words, text = WRONG[name]
+    code, out, error = run(capsys, *(word.replace("{}", str(folder)) for word in words))
+    assert code == 2
+    assert out == ""
+    assert error.startswith("gpuann: ")
+    assert error.count("\n") == 1
+    assert text in error
+
+
+def test_usage(capsys):
+    for words in ([], ["fly"], ["build", "x"], ["search", "a", "b", "-k", "few"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(words)
+        assert stopped.value.code == 2
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["--version"])
+    assert stopped.value.code == 0
+    assert gpuann.__version__ in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
+def test_an_interrupt_leaves_no_half_file(folder):
+    rows = np.random.default_rng(0).random((60_000, 64)).astype(np.float32)
+    io.write_vectors(folder / "more.npy", rows)
+    code = "import sys; from gpuann.cli import main; print('on', flush=True); sys.exit(main())"
+    words = "build", folder / "more.npy", folder / "x.ann", "--device", "cpu"
+    command = [sys.executable, "-c", code, *words, "--index", "IVF256,Flat"]
+    before = set(folder.iterdir())
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
+    ) as child:
+        assert child.stdout.readline() == "on\n"
+        time.sleep(0.1)
+        child.send_signal(signal.SIGINT)
+        error = child.stderr.read()
+    assert child.returncode == 130
+    assert error.endswith("gpuann: interrupted\n")
+    assert set(folder.iterdir()) == before
