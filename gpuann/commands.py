@@ -146,10 +146,8 @@ def evaluate(
         begin = time.perf_counter()
         ids = run(x, k)[1]
         seconds = time.perf_counter() - begin
-        hits = [
-            len(set(a) & set(b)) for a, b in zip(ids.tolist(), want[:, :k].tolist(), strict=True)
-        ]
-        recall = float(np.sum(hits)) / max(1, want[:, :k].size)
+        pairs = zip(ids.tolist(), want[:, :k].tolist(), strict=True)
+        recall = sum(len(set(a) & set(b)) for a, b in pairs) / max(1, want[:, :k].size)
         points.append({"n_probes": n, "recall": recall, "queries_per_second": len(x) / seconds})
         if type(found) is brute_force.Index:
             break
