@@ -7,6 +7,7 @@ Writes bench/results/soak.json. CI runs a seeded 2 % of `changes` and `fuzz` as 
 """
 
 import argparse
+import itertools
 import json
 import os
 import resource
