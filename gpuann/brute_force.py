@@ -5,6 +5,7 @@ from typing import Any
 from gpuann.files import load_kind, save
 from gpuann.indexes.brute_force import Index, build, search
 from gpuann.lookups import range_search, reconstruct
+from gpuann.pipelines import search_batches
 from gpuann.updates import compact, delete, extend, merge
 
 __all__ = [
@@ -19,10 +20,13 @@ __all__ = [
     "reconstruct",
     "save",
     "search",
+    "search_batches",
 ]
 
 
 def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Index:
-    """The index of a file, see `gpuann.load`; one of another kind is refused."""
+    """The index of a file; one of another kind is refused. filename, device and mmap as in
+    `gpuann.load`.
+    """
     found: Index = load_kind("brute_force", "brute_force", filename, device=device, mmap=mmap)
     return found

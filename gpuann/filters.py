@@ -23,6 +23,8 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.errors import bad_type, bad_value
 
+__all__ = ["Filter", "from_bitmap", "from_bitset", "from_ids", "from_mask", "no_filter"]
+
 LARGEST_ID = (1 << 35) - 1  # whose bit set takes 4 GiB
 
 
@@ -133,13 +135,15 @@ def from_ids(ids: Any) -> Filter:
 
 
 def from_bitset(bitset: Any) -> Filter:
-    """Keep the ids whose bit is 1: words (n_words,) uint32, host or device."""
+    """Keep the ids whose bit is 1: bitset (n_words,) uint32, host or device."""
     return _made(_words("filters.from_bitset", "bitset", bitset, (1,)), per_query=False)
 
 
 def from_bitmap(bitmap: Any) -> Filter:
-    """One bit set for each query: words (n_queries, n_words) uint32, host or device; or as cuVS has
-    it (n_words,), the bits of one query behind those of another, as many as the index has rows.
+    """One bit set for each query: bitmap (n_queries, n_words) uint32, host or device.
+
+    Or as cuVS has it (n_words,): the bits of one query behind those of another, as many of each as
+    the index has rows.
     """
     return _made(_words("filters.from_bitmap", "bitmap", bitmap, (1, 2)), per_query=True)
 

@@ -12,6 +12,7 @@ from gpuann.indexes.ivf_flat import (
     search,
 )
 from gpuann.lookups import range_search, reconstruct, search_preassigned
+from gpuann.pipelines import search_batches
 from gpuann.updates import compact, delete, extend, merge
 
 __all__ = [
@@ -29,11 +30,14 @@ __all__ = [
     "reconstruct",
     "save",
     "search",
+    "search_batches",
     "search_preassigned",
 ]
 
 
 def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Index:
-    """The index of a file, see `gpuann.load`; one of another kind is refused."""
+    """The index of a file; one of another kind is refused. filename, device and mmap as in
+    `gpuann.load`.
+    """
     found: Index = load_kind("ivf_flat", "ivf_flat", filename, device=device, mmap=mmap)
     return found

@@ -5,6 +5,7 @@ from typing import Any
 from gpuann.files import load_kind, save
 from gpuann.indexes.ivf_sq import Index, IndexParams, SearchParams, build, build_precomputed, search
 from gpuann.lookups import range_search, reconstruct, search_preassigned
+from gpuann.pipelines import search_batches
 from gpuann.updates import compact, delete, extend, merge
 
 __all__ = [
@@ -22,11 +23,14 @@ __all__ = [
     "reconstruct",
     "save",
     "search",
+    "search_batches",
     "search_preassigned",
 ]
 
 
 def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Index:
-    """The index of a file, see `gpuann.load`; one of another kind is refused."""
+    """The index of a file; one of another kind is refused. filename, device and mmap as in
+    `gpuann.load`.
+    """
     found: Index = load_kind("ivf_sq", "ivf_sq", filename, device=device, mmap=mmap)
     return found

@@ -18,6 +18,8 @@ from gpuann.backends.seam import Array
 from gpuann.errors import bad_value
 from gpuann.params import keep_integer
 
+__all__ = ["KMeansParams", "cluster_cost", "fit", "predict"]
+
 INIT_METHODS = ("Random", "KMeansPlusPlus", "Array")
 
 

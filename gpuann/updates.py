@@ -157,7 +157,9 @@ def compact(index: I) -> I:
 
 @annotate("merge")
 def merge(indexes: Sequence[I]) -> I:
-    """One index with the rows of several that have the same quantisers, and no id in common.
+    """One index with the rows of several that have the same quantisers and no id in common.
+
+    indexes : list of indexes of one kind
 
     It is on the device of the first. Indexes of other quantisers are refused, for their codes mean
     other rows; `shards.from_shards(..., scope="independent")` searches them side by side.

@@ -7,12 +7,13 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import gpuann
-from bench import distributed_training, streaming
+from bench import api, distributed_training, soak, streaming
 from bench.report import tables
-from gpuann import brute_force, distributed, ivf_flat, ivf_pq, kmeans, shards, streamed
+from gpuann import distributed, ivf_flat, ivf_pq, ivf_sq, kmeans, quantize
 
 ROOT = Path(__file__).parents[1]
 SHARDING = ROOT / "gpuann" / "distributed" / "README.md"
@@ -21,32 +22,18 @@ PARAMS = [
     ivf_flat.SearchParams,
     ivf_pq.IndexParams,
     ivf_pq.SearchParams,
+    ivf_sq.IndexParams,
+    ivf_sq.SearchParams,
     kmeans.KMeansParams,
+    quantize.pq.QuantizerParams,
+    quantize.scalar.QuantizerParams,
 ]
-FUNCTIONS = [
-    brute_force.build,
-    brute_force.search,
-    ivf_flat.build,
-    ivf_flat.build_precomputed,
-    ivf_flat.search,
-    ivf_pq.build,
-    ivf_pq.build_precomputed,
-    ivf_pq.search,
-    kmeans.fit,
-    kmeans.predict,
-    kmeans.cluster_cost,
-    gpuann.refine,
-    shards.build,
-    shards.search,
-    shards.from_shards,
-    shards.save,
-    shards.load,
-    shards.extend,
-    streamed.build,
-    streamed.open,
-    streamed.search,
+MODULES = [getattr(gpuann, kind) for kind in api.KINDS] + [module for _, module in api.OTHERS]
+FUNCTIONS = {
+    *(getattr(module, name) for module in MODULES for name in api.functions(module)),
+    *(getattr(gpuann, name) for name in api.WHOLE),
     *(f for f in vars(distributed).values() if inspect.isfunction(f)),
-]
+}
 
 
 @pytest.mark.parametrize("params", PARAMS, ids=lambda c: f"{c.__module__}.{c.__name__}")
@@ -59,7 +46,11 @@ def test_documented_defaults_are_the_defaults(params):
         assert default.strip('"') == str(actual[name]), name
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__qualname__)
+@pytest.mark.parametrize(
+    "function",
+    sorted(FUNCTIONS, key=lambda f: (f.__module__, f.__qualname__)),
+    ids=lambda f: f"{f.__module__}.{f.__qualname__}",
+)
 def test_every_argument_is_documented(function):
     assert function.__doc__
     arguments = inspect.signature(function).parameters
@@ -73,6 +64,31 @@ def test_every_argument_is_documented(function):
 
 def test_readme_figures_are_those_of_the_committed_results():
     assert tables() in (ROOT / "README.md").read_text()
+
+
+def test_readme_lists_every_call():
+    """python -m bench.api prints what belongs there."""
+    assert f"{api.BEGIN}\n\n{api.tables()}\n\n{api.END}" in (ROOT / "README.md").read_text()
+
+
+def test_readme_has_the_committed_figures_of_the_soak():
+    found = json.loads((ROOT / "bench/results/soak.json").read_text())
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert soak.sentence(found) in text
+
+
+def test_the_readmes_updates_run(tmp_path, monkeypatch):
+    """The second example, with what it takes for granted."""
+    monkeypatch.chdir(tmp_path)
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1]
+    rows = np.random.default_rng(0).random((500, 8), np.float32)
+    index = ivf_pq.build(ivf_pq.IndexParams(n_lists=8, pq_dim=4), rows, device="cpu")
+    space = {"index": index, "more_rows": rows[:20] + 1, "queries": rows[:5]}
+    space["in_stock"] = np.arange(520) % 2 == 0
+    exec(code, space)
+    assert len(space["index"]) == 518
+    assert (space["ids"] % 2 == 0).all()
+    assert len(gpuann.load(tmp_path / "words.ann", device="cpu")) == 518
 
 
 def test_readme_has_the_committed_figures_of_streaming():

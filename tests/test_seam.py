@@ -33,7 +33,7 @@ LEVELS = [
     {"kinds", "partitions"},
     {"distributed"},
     {"sharded", "stored", "streamed_build", "updates", "lookups"},
-    {"files", "exchange"},
+    {"files", "exchange", "pipelines"},
     {"streamed"},
     {"on_disk"},
     {"shards"},

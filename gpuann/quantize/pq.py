@@ -136,9 +136,10 @@ def fit(
 
 @annotate("quantize.pq.encode")
 def encode(quantizer: Quantizer, dataset: Any, *, device: str | None = None) -> HostArray:
-    """The codes of rows (n, dim) -> (n, code_bytes) uint8, on the host; packed under 8 bits.
+    """The codes of rows, packed under 8 bits.
 
-    dataset and device as in `fit`.
+    quantizer from `fit`; dataset (n_rows, dim), and device, as `fit` takes them -> codes (n_rows,
+    code_bytes) uint8 on the host.
     """
     where = "quantize.pq.encode"
     validate.instance(where, "quantizer", quantizer, Quantizer)
@@ -156,7 +157,10 @@ def encode(quantizer: Quantizer, dataset: Any, *, device: str | None = None) -> 
 
 @annotate("quantize.pq.decode")
 def decode(quantizer: Quantizer, codes: Any) -> HostArray:
-    """What codes (n, code_bytes) uint8 stand for -> (n, dim) float32, on the host."""
+    """What codes stand for.
+
+    quantizer from `fit`, codes (n, code_bytes) uint8 -> rows (n, dim) float32 on the host.
+    """
     where = "quantize.pq.decode"
     validate.instance(where, "quantizer", quantizer, Quantizer)
     packed = _rows.given_codes(where, codes, quantizer.code_bytes, np.uint8)
@@ -167,7 +171,10 @@ def decode(quantizer: Quantizer, codes: Any) -> HostArray:
 
 @annotate("quantize.pq.error")
 def error(quantizer: Quantizer, dataset: Any, *, device: str | None = None) -> float:
-    """Mean squared length of what rows lose by being coded."""
+    """Mean squared length of what rows lose by being coded.
+
+    quantizer from `fit`; dataset (n_rows, dim), and device, as `fit` takes them.
+    """
     where = "quantize.pq.error"
     validate.instance(where, "quantizer", quantizer, Quantizer)
     rows = _rows.checked(where, dataset, quantizer.dim)

@@ -83,7 +83,11 @@ def fit(params: QuantizerParams, dataset: Any, *, bounds: Any = None) -> Quantiz
 
 @annotate("quantize.scalar.encode")
 def encode(quantizer: Quantizer, dataset: Any, *, device: str | None = None) -> HostArray:
-    """The codes of rows (n, dim) -> (n, dim) int8, on the host. dataset as in `fit`."""
+    """The codes of rows.
+
+    quantizer from `fit`; dataset (n_rows, dim) as `fit` takes it -> codes (n_rows, dim) int8 on the
+    host.
+    """
     where = "quantize.scalar.encode"
     validate.instance(where, "quantizer", quantizer, Quantizer)
     backend, rows = choose(where, device), _rows.checked(where, dataset, quantizer.dim)
@@ -94,7 +98,10 @@ def encode(quantizer: Quantizer, dataset: Any, *, device: str | None = None) -> 
 
 @annotate("quantize.scalar.decode")
 def decode(quantizer: Quantizer, codes: Any) -> HostArray:
-    """What codes (n, dim) int8 stand for -> (n, dim) float32, on the host."""
+    """What codes stand for.
+
+    quantizer from `fit`, codes (n, dim) int8 -> rows (n, dim) float32 on the host.
+    """
     where = "quantize.scalar.decode"
     validate.instance(where, "quantizer", quantizer, Quantizer)
     array = _rows.given_codes(where, codes, quantizer.dim, np.int8)
@@ -103,7 +110,10 @@ def decode(quantizer: Quantizer, codes: Any) -> HostArray:
 
 @annotate("quantize.scalar.error")
 def error(quantizer: Quantizer, dataset: Any, *, device: str | None = None) -> float:
-    """Mean squared length of what rows lose by being coded."""
+    """Mean squared length of what rows lose by being coded.
+
+    quantizer from `fit`; dataset (n_rows, dim) as `fit` takes it.
+    """
     where = "quantize.scalar.error"
     validate.instance(where, "quantizer", quantizer, Quantizer)
     rows = _rows.checked(where, dataset, quantizer.dim)
