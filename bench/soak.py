@@ -238,14 +238,15 @@ def sentence(found: dict[str, Any]) -> str:
     )
     steps, wrong = results["changes"]["steps"], results["changes"]["wrong"]
     least = min(sum(counts.values()) for counts in results["fuzz"].values())
+    of = f"{about['date']}, {about['cores']} cores of {about['cpu']}"
     return " ".join(
         [
             f"Half of the rows filtered out costs {min(ratios):.0f} to {max(ratios):.0f} % more",
             f"than no filter, `extend` by 1 % takes {min(shares):.1f} to {max(shares):.1f} % of a",
             f"build, `save` writes {save} and `load` reads {load} GB/s where plain files go at",
-            f"{write} and {read}; {steps:,} changes beside a dictionary gave {wrong} wrong answers, and of",
-            f"{least:,} damaged files of each format each was refused or read as rows of its size",
-            f"(`python -m bench.soak`, {about['date']}, {about['cores']} cores of {about['cpu']}).",
+            f"{write} and {read}; {steps:,} changes beside a dictionary gave {wrong} wrong",
+            f"answers, and of {least:,} damaged files of each format each was refused or read as",
+            f"rows of its size (`python -m bench.soak`, {of}).",
         ]
     )
 

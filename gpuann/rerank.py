@@ -37,7 +37,7 @@ def refine(
     dataset : array or memory-map (n_rows, dim), float32, float16, int8 or uint8, host or device
     queries : array (n_queries, dim), as `dataset`, host or device; the results are where they are
     candidates : array (n_queries, n_candidates), int64 rows of `dataset`; -1 for none
-    k : int, optional; default: n_candidates
+    k : int, optional; default: that of indices or distances, else n_candidates
     metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
     indices : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into
@@ -73,7 +73,10 @@ def refine(
         validate.matrix(where, "dataset", rows)
         x = query_rows(where, backend, queries, rows.shape[1])
         wanted = _candidates(where, backend, candidates, len(x), rows)
-        k = wanted.shape[1] if k is None else validate.n_results(where, k)
+        if k is None:  # what there is to write into says it, as in cuVS
+            given = next((a for a in (indices, distances) if a is not None and a.ndim == 2), wanted)
+            k = given.shape[1]
+        k = validate.n_results(where, k)
         shape = len(x), k
         arrays.check_output(where, "distances", distances, shape, np.float32, on_device=there)
         arrays.check_output(where, "indices", indices, shape, np.int64, on_device=there)
