@@ -145,7 +145,8 @@ class _IvfScan(NamedTuple):
 
     def __call__(self, device: str) -> Callable[[], Any]:
         from bench.data import clustered
-        from gpuann import ivf, ivf_flat, ivf_pq
+        from gpuann import ivf_flat, ivf_pq
+        from gpuann.engine import ivf
 
         rows, queries = clustered(self.n, self.dim, self.n_queries)
         more = {"n_lists": self.n_lists, "kmeans_n_iters": 5}

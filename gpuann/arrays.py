@@ -23,7 +23,7 @@ def as_host(where: str, name: str, data: Any) -> HostArray:
         raise bad_type(where, name, "be an array without a mask", "a masked array")
     if on_cuda(data):
         return np.asarray(data.get() if hasattr(data, "get") else device.to_host(data))
-    if isinstance(data, list | tuple):
+    if isinstance(data, list | tuple | range):
         try:
             return np.asarray(data)
         except ValueError:

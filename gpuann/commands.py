@@ -21,6 +21,8 @@ def build(
 ) -> dict[str, Any]:
     """An index file of a file of vectors."""
     where = "gpuann build"
+    if out.suffix.lower() in io.SUFFIXES:
+        raise bad_value(where, str(out), "not end as a file of vectors", repr(out.suffix))
     rows = io.open_vectors(data, column=column)
     device, seed = more.pop("device"), more.pop("seed")
     n_iters = more.pop("kmeans_n_iters")
@@ -95,6 +97,8 @@ def _searcher(
 ) -> Callable[[Any, int], tuple[HostArray, HostArray]]:
     """search(queries, k) of any index."""
     module = {m.Index: m for m in (brute_force, ivf_flat, ivf_pq, ivf_sq)}[type(index)]
+    if k_factor < 1:
+        raise bad_value("gpuann search", "--k-factor", "be at least 1", k_factor)
     rows = None if refine is None else _array(io.open_vectors(refine))
 
     def run(x: Any, k: int) -> tuple[HostArray, HostArray]:
@@ -129,7 +133,7 @@ def evaluate(
     where = "gpuann eval"
     found, x = files.load(index, device=device), _array(io.open_vectors(queries, column=column))
     if truth is not None:
-        named = "neighbors" if truth.suffix in (".hdf5", ".h5") else None
+        named = "neighbors" if truth.suffix.lower() in (".hdf5", ".h5") else None
         want = _array(io.open_vectors(truth, column=named)).astype(np.int64)
         if len(want) != len(x) or want.shape[1] < k:
             rule = f"hold {len(x)} rows of {k} ids or more"
@@ -186,7 +190,14 @@ def convert(source: Path, out: Path, *, column: str | None, header_bits: int) ->
         return {"file": str(out), "rows": n, "dim": dim}
     faiss = import_faiss(where)
     if suffixes[0] == ".faiss":
-        index = from_faiss(faiss.read_index(str(source)), device="cpu")
+        if not source.exists():
+            raise bad_value(where, str(source), "be there", "no such file")
+        try:
+            read = faiss.read_index(str(source))
+        except RuntimeError as error:
+            got = f"a damaged one: {str(error).splitlines()[0]}"
+            raise bad_value(where, str(source), "be a whole file of FAISS", got) from None
+        index = from_faiss(read, device="cpu")
         files.save(out, index)
         return {"file": str(out), "index": repr(index)}
     if suffixes[1] != ".faiss":

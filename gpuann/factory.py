@@ -56,6 +56,8 @@ class Factory:
         `RefinedIndex`, which refers to the rows.
         """
         where = "index_factory.build"
+        if arrays.is_one_shot(dataset):
+            dataset = list(dataset)  # it is read more than once
         rows = arrays.Rows(where, "dataset", dataset)
         if rows.dim != self.dim:
             rule = f"have shape (n, {self.dim})"
@@ -98,6 +100,8 @@ class RefinedIndex:
         float32, ids (n_queries, k) int64.
         """
         where = "factory.RefinedIndex.search"
+        if arrays.is_chunked(queries):
+            raise bad_type(where, "queries", "be one array", "chunks", "search chunk by chunk")
         k = validate.n_results(where, k)
         wanted = min(k * validate.integer(where, "k_factor", k_factor, 1), max(k, len(self)))
         module = _module_of(self.index)

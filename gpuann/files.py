@@ -35,6 +35,8 @@ def save(filename: Any, index: AnyIndex) -> None:
     path = _given_path(where, filename)
     if path.is_dir():
         raise bad_value(where, str(path), "be the name of a file", "a folder")
+    if not path.parent.is_dir():
+        raise bad_value(where, str(path.parent), "be a folder", "none of that name")
     save_shard(path, as_shard(index))
 
 

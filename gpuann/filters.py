@@ -63,7 +63,8 @@ class Filter:
     def on(self, where: str, name: str, backend: Backend, n_queries: int, n_rows: int) -> Array:
         """Its words on a device, for so many queries and, where they are not cut yet, rows."""
         words = self._of_queries(where, name, n_queries, n_rows) if self.per_query else self.words
-        key = backend.device, words.shape
+        # a bitmap of bits behind bits is cut by the numbers of queries and rows
+        key = backend.device, *((n_queries, n_rows) if self.per_query else ())
         with self._lock:
             if key not in self._there:
                 self._there[key] = backend.put(words)
@@ -85,12 +86,20 @@ class Filter:
                 rule = f"have a set for each of the {n_queries} queries"
                 raise bad_value(where, name, rule, len(self.words))
             return self.words
-        n_bits = n_queries * n_rows
+        n_bits, width = n_queries * n_rows, -(-n_rows // 32)
         if len(self.words) != -(-n_bits // 32):
             rule = f"have {-(-n_bits // 32)} words for {n_queries} queries and {n_rows} rows"
             raise bad_value(where, name, rule, len(self.words))
-        bits = np.unpackbits(self.words.view(np.uint8), bitorder="little")[:n_bits]
-        return _packed(bits.reshape(n_queries, n_rows).astype(bool))
+        words = np.append(self.words, np.zeros(width + 1, np.uint32))
+        out = np.empty((n_queries, width), np.uint32)
+        for q in range(n_queries):  # its bits begin anywhere in a word
+            word, shift = divmod(q * n_rows, 32)
+            out[q] = words[word : word + width] >> np.uint32(shift)
+            if shift:
+                out[q] |= words[word + 1 : word + 1 + width] << np.uint32(32 - shift)
+        if n_rows % 32:
+            out[:, -1] &= np.uint32((1 << n_rows % 32) - 1)
+        return out
 
     def survivors_of(self, rows: object, make: Any) -> Any:
         """make(), once for these rows: what is left of them."""
@@ -155,7 +164,7 @@ def given(where: str, name: str, value: Any) -> Filter | None:
     array = arrays.as_host(where, name, value)
     if array.dtype == bool:
         return from_mask(array)
-    if array.dtype.kind == "i":
+    if array.dtype.kind == "i" or array.shape == (0,):
         return from_ids(array)
     rule, way_out = "be a filter, booleans or ids", "make one with gpuann.filters"
     raise bad_type(where, name, rule, array.dtype, way_out)

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from gpuann import arrays, backends, filters, ivf, survivors, validate
+from gpuann import arrays, backends, filters, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
+from gpuann.engine import ivf, survivors
 from gpuann.errors import bad_value
 from gpuann.filters import Filter, Keep
 from gpuann.metric import Metric, check, reported

@@ -6,11 +6,13 @@ from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 
-from gpuann import arrays, filters, ivf, kinds, validate
+from gpuann import arrays, filters, kinds, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends.seam import Array
 from gpuann.codecs import payloads
+from gpuann.distributed.shard import names_of
+from gpuann.engine import ivf
 from gpuann.errors import bad_type, bad_value
 from gpuann.filters import Filter
 from gpuann.index import (
@@ -31,6 +33,7 @@ AnyIndex: TypeAlias = brute_force.Index | IvfIndex
 _FIRST_K = 64  # results that a range search asks for at first, of every query
 _MORE = 8  # times as many of those that had as many
 _ROWS_AT_ONCE = 1 << 16
+_LARGEST = 3.4e38  # of float32
 
 
 class InRange(NamedTuple):
@@ -75,6 +78,7 @@ def range_search(
     where = f"{kinds.of_index(index)}.range_search"
     params = _checked(where, search_params, index)
     edge = _scan_limit(where, index.metric, radius)
+    bound = np.float32(min(max(float(radius), -_LARGEST), _LARGEST))  # as distances are
     backend, most = index.backend, len(index)
     with backend.active():
         x = query_rows(where, backend, queries, index.dim)
@@ -89,7 +93,7 @@ def range_search(
         own = None if kept is None else kept.some(where, "filter", left, len(x), most)
         scanned, ids = _scan(where, index, params, x[left], k, own, farthest)
         dists = reported(index.metric, scanned)
-        within = dists >= radius if index.metric == "inner_product" else dists <= radius
+        within = dists >= bound if index.metric == "inner_product" else dists <= bound
         within &= ids >= 0
         full = within[:, -1] & (k < most)
         for i in np.flatnonzero(~full):
@@ -112,11 +116,14 @@ def _scan_limit(where: str, how: Metric, radius: Any) -> float:
     """A scan distance that no row within the radius is beyond."""
     if isinstance(radius, bool) or not isinstance(radius, int | float | np.number):
         raise bad_type(where, "radius", "be a number", repr(radius))
-    r = float(radius)
+    try:
+        r = float(radius)
+    except OverflowError:
+        r = np.inf
     if not np.isfinite(r):
         raise bad_value(where, "radius", "be finite", radius)
     scanned = {"euclidean": r * abs(r), "cosine": 2 * r, "inner_product": -r}.get(how, r)
-    return scanned + 1e-5 * abs(scanned) + 1e-30
+    return min(max(scanned + 1e-5 * abs(scanned) + 1e-30, -_LARGEST), _LARGEST)
 
 
 def _scan(
@@ -221,7 +228,8 @@ def reconstruct(index: AnyIndex, ids: Any = None) -> HostArray:
     Returns
     -------
     rows (n, dim) float32 on the host: whole ones as they were given; codes decoded, of normalised
-        rows under cosine
+        rows under cosine. Where rows are turned to more components than they have, codes have a
+        part that no row has: a search counts it, this leaves it out.
 
     Notes
     -----
@@ -250,11 +258,7 @@ def positions(where: str, stored: HostArray, ids: Any) -> HostArray:
     order = np.argsort(stored, kind="stable")
     if ids is None:
         return order
-    array = arrays.as_host(where, "ids", ids)
-    if array.ndim != 1:
-        raise bad_value(where, "ids", "have shape (n,)", array.shape)
-    if array.size and array.dtype.kind not in "iu":
-        raise bad_type(where, "ids", "be integers", array.dtype)
+    array = names_of(where, "ids", ids, None)
     place = np.searchsorted(stored[order], array)
     there = order[np.minimum(place, len(order) - 1)]
     missing = np.flatnonzero(stored[there] != array)

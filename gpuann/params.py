@@ -22,7 +22,8 @@ class IvfIndexParams:
     kmeans_trainset_fraction : float, default 0.5
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
-        ... but at most so many for each list, and 256 MiB of them as float32.
+        ... but at most so many for each list (or what the codes want, where lists are few),
+        and 256 MiB of them as float32.
     balanced : bool, default False
         Even the lists out while the centres are trained: small ones take a part of large ones.
     seed : int, default 0

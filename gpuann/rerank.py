@@ -11,9 +11,9 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.codecs import vectors
+from gpuann.engine.ivf import without_direction
 from gpuann.errors import bad_type, bad_value
 from gpuann.index import query_rows
-from gpuann.ivf import without_direction
 
 _FLOATS_AT_ONCE = 1 << 25  # of candidates' rows: 128 MiB
 

@@ -18,21 +18,23 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, kinds, sharded, training, validate
+from gpuann import arrays, backends, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.distributed.shard import Shard
+from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_value
 from gpuann.index import SearchShape, given_filter, open_rows
 from gpuann.index import search as run_search
 from gpuann.indexes import brute_force
 from gpuann.metric import Metric
-from gpuann.on_disk import extend, load, save
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
-from gpuann.partitions import Asked, Found, cut_evenly, gather
-from gpuann.sharded import ShardedIndex
+from gpuann.partitioned import sharded
+from gpuann.partitioned.on_disk import extend, load, save
+from gpuann.partitioned.partitions import Asked, Found, gather
+from gpuann.partitioned.sharded import ShardedIndex
 from gpuann.trained import TrainedModels
 
 __all__ = ["ShardedIndex", "build", "extend", "from_shards", "load", "save", "search"]

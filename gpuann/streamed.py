@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import backends, ivf, kinds, survivors, validate
+from gpuann import backends, kinds, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.distributed import blocks
+from gpuann.engine import ivf, survivors
 from gpuann.index import SearchShape, check_results, given_filter
 from gpuann.index import search as run_search
 from gpuann.params import WORKSPACE_LIMIT, IvfSearchParams
-from gpuann.stored import Block, Loader, Stored, head, in_files, in_memory
-from gpuann.streamed_build import build
+from gpuann.partitioned.stored import Block, Loader, Stored, head, in_files, in_memory
+from gpuann.partitioned.streamed_build import build
 
 __all__ = ["StreamedIndex", "build", "open", "search"]
 

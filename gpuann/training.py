@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, building, ivf, validate
+from gpuann import arrays, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import PqPayload, SqPayload
 from gpuann.codecs import axes, opq, payloads, pq, sq, vectors
 from gpuann.codecs.axes import Axes
+from gpuann.engine import building, ivf
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
@@ -49,6 +50,7 @@ class ScalarShape(NamedTuple):
 Shape = CodeShape | ScalarShape | None
 """What is trained beside the centres; None: nothing, rows are stored whole."""
 
+SCALAR_ROWS = 1 << 16  # that the bounds of a scalar quantiser are looked up in, at least
 _ROWS_AT_ONCE = 1 << 16  # whose residuals are looked at
 
 
@@ -62,10 +64,19 @@ def train(
     progress: bool,
 ) -> TrainedModels:
     """Learn the centres from a sample, and what the codes of this shape want."""
-    most = params.n_lists * params.max_train_points_per_cluster
-    fraction = params.kmeans_trainset_fraction
+    most, fraction = rows_wanted(params, shape), params.kmeans_trainset_fraction
     sample = building.draw_sample(rows, how, fraction, params.n_lists, most, params.seed)
     return train_sample(backend, sample, params, how, shape, progress=progress)
+
+
+def rows_wanted(params: IvfIndexParams, shape: Shape) -> int:
+    """Training rows: those that the centres take, or what the codes want where lists are few."""
+    codes = 0
+    if isinstance(shape, CodeShape):
+        codes = shape.max_train_points_per_pq_code * shape.pq_book_size
+    elif isinstance(shape, ScalarShape):
+        codes = SCALAR_ROWS
+    return max(params.n_lists * params.max_train_points_per_cluster, codes)
 
 
 def train_sample(

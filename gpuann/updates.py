@@ -10,9 +10,10 @@ from gpuann import arrays, kinds, training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.codecs import payloads
 from gpuann.distributed import reshard
-from gpuann.distributed.shard import Shard, build_part, names_of, shard_of
-from gpuann.errors import bad_value
+from gpuann.distributed.shard import Shard, distinct, names_of, shard_of, store
+from gpuann.errors import bad_type, bad_value
 from gpuann.index import IvfIndex
 from gpuann.indexes import brute_force
 from gpuann.trained import TrainedModels
@@ -77,6 +78,9 @@ def extend(
         raise bad_value(
             where, "new_vectors", f"have shape (n, {index.dim})", (rows.n_rows, rows.dim)
         )
+    held = old.payload[0].dtype
+    if payloads.is_whole(old.payload) and rows.dtype != held:
+        raise bad_type(where, "new_vectors", f"be {held} as the rows there are", rows.dtype)
     names = _new_names(where, new_indices, rows.n_rows, old.ids)
     there = np.isin(old.ids, names)
     if there.any() and on_duplicate == "raise":
@@ -84,9 +88,9 @@ def extend(
         raise bad_value(where, "new_indices", "be new", f"{int(old.ids[there][0])} again", way_out)
     if there.any():
         old = reshard.select(old, ~there)
+    rows.check()
     models: Any = index.metric if old.models is None else old.models
-    device = index.backend.device
-    new = build_part(models, new_vectors, names, device=device, progress=progress)
+    new = store(where, index.backend, models, rows, names, drop=False, progress=progress)
     some = [old, new] if len(old) else [new]
     made: I = as_index(reshard.merge(some), index.backend)
     return made
@@ -171,5 +175,6 @@ def merge(indexes: Sequence[I]) -> I:
         kinds.check_index(where, index)
     parts = [as_shard(index) for index in indexes]
     reshard.check_same(where, parts)
+    distinct(where, np.concatenate([part.ids for part in parts]))
     made: I = as_index(reshard.merge(parts), indexes[0].backend)
     return made

@@ -164,3 +164,27 @@ def test_an_interrupt_leaves_no_half_file(folder):
     assert child.returncode == 130
     assert error.endswith("gpuann: interrupted\n")
     assert set(folder.iterdir()) == before
+
+
+def test_files_of_faiss_that_are_none(capsys, folder):
+    pytest.importorskip("faiss")
+    (folder / "bad.faiss").write_bytes(b"hello, hello")
+    for name, words in (("bad", "must be a whole file of FAISS"), ("none", "must be there")):
+        code, _, error = run(capsys, "convert", folder / f"{name}.faiss", folder / "x.ann")
+        assert code == 2
+        assert error.count("\n") == 1
+        assert words in error
+
+
+def test_names_in_capitals_and_names_that_mean_vectors(capsys, folder):
+    out, _ = made(capsys, folder, "IVF4,Flat")
+    index = gpuann.brute_force.build(ROWS, device="cpu")
+    truth = gpuann.brute_force.search(index, QUERIES, 10)[1]
+    io.write_vectors(folder / "T.HDF5", ROWS[:30, :10])
+    io.write_vectors(folder / "T.HDF5", truth, column="neighbors")
+    words = "eval", out, folder / "query.fbin", "--n-probes", 4, "--device", "cpu", "--json"
+    points = json.loads(run(capsys, *words, "--truth", folder / "T.HDF5")[1])["points"]
+    assert points[0]["recall"] == 1.0
+    code, _, error = run(capsys, "build", folder / "base.fvecs", folder / "x.npy")
+    assert code == 2
+    assert "must not end as a file of vectors" in error

@@ -16,8 +16,9 @@ from engines import needs_fibers
 
 import gpuann
 from bench.data import clustered
-from gpuann import backends, brute_force, filters, ivf_flat, ivf_pq, kmeans, plan
+from gpuann import backends, brute_force, filters, ivf_flat, ivf_pq, kmeans
 from gpuann.backends import cuda_ops
+from gpuann.engine import plan
 
 pytestmark = needs_fibers
 

@@ -182,3 +182,39 @@ def test_other_errors():
         from_faiss(empty)
     with pytest.raises(TypeError, match="to_faiss: index must be an Index of"):
         to_faiss(ROWS)
+
+
+def test_types_that_store_other_things_are_refused():
+    """They are derived from those that are understood."""
+    for make in (
+        lambda q: faiss.IndexIVFFlatDedup(q, 16, 4),
+        lambda q: faiss.IndexIVFPQR(q, 16, 4, 4, 4, 4, 8),
+        lambda q: faiss.IndexIVFFlatPanorama(q, 16, 4, 4),
+    ):
+        quantizer = faiss.IndexFlatL2(16)
+        theirs = make(quantizer)
+        theirs.train(ROWS)
+        theirs.add(ROWS)
+        with pytest.raises(ValueError, match="must be IndexFlat, IndexIVFFlat, IndexIVFPQ or"):
+            from_faiss(theirs, device="cpu")
+    with pytest.raises(ValueError, match="got IndexIVFPQFastScan"):
+        from_faiss(train("IVF8,PQ8x4fs", inner=False, rows=ROWS), device="cpu")
+
+
+@pytest.mark.parametrize("line", ["IVF4,Flat", "IDMap,Flat"])
+def test_ids_and_rows_that_are_not_possible_here(line):
+    for ids, words in [
+        (-1 - np.arange(2000), "ids must be between 0 and"),
+        (np.zeros(2000, np.int64), "ids must be distinct, got 0 twice"),
+    ]:
+        theirs = faiss.index_factory(16, line)
+        theirs.train(ROWS)
+        theirs.add_with_ids(ROWS, ids)
+        with pytest.raises(ValueError, match=words):
+            from_faiss(theirs, device="cpu")
+    rows = ROWS.copy()
+    rows[3] = np.nan
+    theirs = faiss.IndexFlatL2(16)
+    theirs.add(rows)
+    with pytest.raises(ValueError, match="from_faiss: rows must be finite"):
+        from_faiss(theirs, device="cpu")

@@ -9,7 +9,8 @@ from compare import assert_same, assert_same_knn
 
 import gpuann
 from bench.data import clustered
-from gpuann import brute_force, filters, ivf_flat, ivf_pq, shards, streamed, survivors
+from gpuann import brute_force, filters, ivf_flat, ivf_pq, shards, streamed
+from gpuann.engine import survivors
 
 ROWS, QUERIES = clustered(1500, 16, 40)
 RNG = np.random.default_rng(7)
@@ -227,3 +228,26 @@ def test_errors(built, name):
 
 def test_the_package_names_it():
     assert gpuann.filters is filters
+
+
+def test_a_flat_bitmap_is_cut_for_each_index_anew():
+    """17 and 20 rows take the same number of words."""
+    rows = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    words = np.random.default_rng(1).integers(0, 2**32, 2, dtype=np.uint32)
+    shared = filters.from_bitmap(words)
+    for n in (17, 20):
+        index = brute_force.build(rows[:n], device="cpu")
+        own = filters.from_bitmap(words)
+        want = brute_force.search(index, rows[:2], 5, prefilter=own)
+        assert_same_knn(brute_force.search(index, rows[:2], 5, prefilter=shared), want)
+        bits = np.unpackbits(words.view(np.uint8), bitorder="little")[: 2 * n].reshape(2, n)
+        for q in range(2):
+            assert bits[q][want[1][q][want[1][q] >= 0]].all()
+
+
+@pytest.mark.parametrize("n_rows", [1, 31, 32, 33, 70])
+def test_flat_bitmaps_of_any_width(n_rows):
+    each = np.random.default_rng(n_rows).random((9, n_rows)) < 0.5
+    flat = filters.from_bitmap(scan_cases.bits(each.reshape(-1)))
+    cut = flat._of_queries("test", "filter", 9, n_rows)
+    assert_same(cut, scan_cases.bits(each))

@@ -162,3 +162,19 @@ def test_errors(built, name):
     call, words = ERRORS[name]
     with pytest.raises((ValueError, TypeError), match=words):
         call(built["ivf_flat", "sqeuclidean"])
+
+
+def test_radii_beyond_float32(built):
+    index = built["brute_force", "euclidean"]
+    for radius in (1e20, 1e39):
+        found = brute_force.range_search(None, index, QUERIES[:2], radius)
+        assert_same(found.limits, np.array([0, 1200, 2400]))
+    with pytest.raises(ValueError, match="radius must be finite"):
+        brute_force.range_search(None, index, QUERIES[:2], 10**400)
+
+
+def test_ids_of_any_integer_type(built):
+    index = built["ivf_flat", "sqeuclidean"]
+    far = ivf_flat.extend(index, ROWS[:2] + 9, np.array([2**60, 2**60 + 1], np.uint64))
+    got = ivf_flat.reconstruct(far, np.array([2**60 + 1], np.uint64))
+    assert_same(got, ROWS[1:2] + 9)

@@ -22,29 +22,24 @@ LEVELS = [
     {"arrays"},
     {"storage", "io"},
     {"backends"},
-    {"kmeans", "lists", "filters", "balanced"},
+    {"kmeans", "filters"},
     {"trained"},
     {"codecs"},
-    {"survivors"},
-    {"plan", "ivf", "building"},
+    {"engine"},
     {"training"},
     {"index"},
     {"indexes", "quantize", "rerank"},
-    {"kinds", "partitions"},
+    {"kinds"},
     {"distributed"},
-    {"sharded", "stored", "streamed_build", "updates", "lookups"},
-    {"files", "exchange", "pipelines"},
-    {"streamed"},
-    {"on_disk"},
-    {"shards"},
+    {"partitioned", "updates", "lookups"},
+    {"files", "exchange", "pipelines", "streamed", "shards"},
     {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq"},
     {"factory"},
     {"commands", "demo"},
     {"cli"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("plan", "ivf"), ("ivf", "building"), ("demo", "commands")]
-WITHIN += [("lists", "kmeans"), ("kmeans", "balanced")]
+WITHIN = [("errors", "metric"), ("demo", "commands")]
 
 
 def test_there_are_ten_operations():

@@ -13,9 +13,10 @@ from emu import Fibers
 from engines import needs_fibers
 
 from bench.data import clustered
-from gpuann import BackendError, ivf_flat, ivf_pq, sharded, shards
+from gpuann import BackendError, ivf_flat, ivf_pq, shards
 from gpuann.backends import Backend
-from gpuann.partitions import Partition
+from gpuann.partitioned import sharded
+from gpuann.partitioned.partitions import Partition
 
 ROWS, QUERIES = clustered(1200, 16, 60)
 KINDS = {

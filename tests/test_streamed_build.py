@@ -5,8 +5,9 @@ import pytest
 from compare import assert_same, assert_same_knn
 
 from bench.data import clustered
-from gpuann import brute_force, ivf_flat, ivf_pq, shards, streamed, streamed_build
-from gpuann.streamed_build import LEAST_MEMORY
+from gpuann import brute_force, ivf_flat, ivf_pq, shards, streamed
+from gpuann.partitioned import streamed_build
+from gpuann.partitioned.streamed_build import LEAST_MEMORY
 
 ROOM = LEAST_MEMORY - streamed_build._TILES
 

@@ -210,3 +210,18 @@ def test_an_old_index_is_not_changed():
     ivf_pq.extend(index, ROWS[:5])
     assert_same_knn(everything(index), want)
     assert isinstance(brute_force.extend(build("brute_force"), ROWS[:2]), brute_force.Index)
+
+
+@pytest.mark.parametrize("kind", ["brute_force", "ivf_flat", "ivf_pq"])
+def test_rows_that_can_be_read_once(kind):
+    index, module = build(kind), module_of(kind)
+    want = module.extend(index, ROWS[:30] + 1)
+    got = module.extend(index, (part + 1 for part in np.split(ROWS[:30], [7])))
+    assert_same_knn(everything(got), everything(want))
+
+
+def test_rows_of_another_dtype_are_refused_before_work():
+    with pytest.raises(TypeError, match="extend: new_vectors must be float32 as the rows"):
+        ivf_flat.extend(build("ivf_flat"), ROWS.astype(np.float16))
+    assert len(ivf_pq.extend(build("ivf_pq"), ROWS[:9].astype(np.float16))) == 909
+    assert len(ivf_flat.delete(build("ivf_flat"), range(5))) == 895

@@ -14,10 +14,10 @@ from gpuann.arrays import HostArray
 from gpuann.backends.seam import Lists, Payload
 from gpuann.codecs import payloads, vectors
 from gpuann.distributed.shard import Shard, distinct, shard_of
+from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_type, bad_value
 from gpuann.indexes import brute_force
 from gpuann.metric import Metric
-from gpuann.partitions import cut_evenly
 from gpuann.trained import TrainedModels
 
 _ROWS_AT_ONCE = 1 << 16

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, building, ivf, kinds, training, validate
+from gpuann import arrays, backends, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import FlatPayload, Lists, Payload
 from gpuann.codecs import payloads
 from gpuann.distributed.sampling import usable
+from gpuann.engine import building, ivf
 from gpuann.errors import bad_type, bad_value
 from gpuann.indexes import brute_force
 from gpuann.metric import Metric

@@ -40,6 +40,8 @@ def why_not(said: dict[str, Any], arrays: dict[str, HostArray]) -> str | None:
             return f"{name} of {array.dtype}"
         if array.shape != shape:
             return f"{name} of shape {array.shape}"
+    if arrays["ids"].min(initial=0) < 0:
+        return "negative ids"
     offsets = arrays["offsets"]
     if offsets[0] != 0 or offsets[-1] != len(arrays["ids"]) or (np.diff(offsets) < 0).any():
         return "offsets that are not those of its rows"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import backends, building, kinds, kmeans, training, validate
+from gpuann import backends, kinds, kmeans, training, validate
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
@@ -20,6 +20,7 @@ from gpuann.codecs.axes import Axes
 from gpuann.distributed.partial import N_FARTHEST, Partial, centers_after, combine, partial_of
 from gpuann.distributed.parts import Fetch, Parts, Run
 from gpuann.distributed.sampling import Sample, merge_bounds
+from gpuann.engine import building
 from gpuann.errors import bad_value
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams

@@ -4,13 +4,13 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import backends
+from gpuann import backends, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends.seam import FlatPayload, Lists
 from gpuann.codecs import axes, payloads, vectors
 from gpuann.distributed import reshard
-from gpuann.distributed.shard import Shard
+from gpuann.distributed.shard import Shard, names_of
 from gpuann.errors import BackendError, bad_value, message
 from gpuann.metric import Metric
 from gpuann.trained import TrainedModels
@@ -54,15 +54,18 @@ def from_faiss(index: Any, *, device: str | None = None) -> Any:
         raise bad_value(where, "index", "be an index of faiss", type(index).__name__)
     backend = backends.choose(where, device)
     given, transform = faiss.downcast_index(index), None
-    if isinstance(given, faiss.IndexPreTransform):
+    if type(given) is faiss.IndexPreTransform:
         if given.chain.size() != 1:
             raise bad_value(where, "index", "have one transform", given.chain.size())
         transform = faiss.downcast_VectorTransform(given.chain.at(0))
         given = faiss.downcast_index(given.index)
     how = _metric_of(where, faiss, given)
-    if isinstance(given, faiss.IndexIDMap | faiss.IndexFlat) and transform is None:
-        return _from_flat(where, faiss, given, how, backend)
-    if not isinstance(given, faiss.IndexIVF):
+    flat = (faiss.IndexFlat, faiss.IndexFlatL2, faiss.IndexFlatIP)
+    if type(given) in (faiss.IndexIDMap, faiss.IndexIDMap2, *flat) and transform is None:
+        return _from_flat(where, faiss, given, flat, how, backend)
+    # of these very types: what is derived from them stores other things in the same places
+    lists = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
+    if type(given) not in lists:
         rule = "be IndexFlat, IndexIVFFlat, IndexIVFPQ or IndexIVFScalarQuantizer"
         raise bad_value(where, "index", rule, type(given).__name__)
     if not given.is_trained or given.ntotal == 0:
@@ -72,6 +75,8 @@ def from_faiss(index: Any, *, device: str | None = None) -> Any:
         raise bad_value(where, "index", rule, type(given).__name__)
     centers = given.quantizer.reconstruct_n(0, given.nlist).astype(np.float32)
     offsets, ids, codes = _lists_of(faiss, given)
+    names_of(where, "ids", ids, len(ids))
+    validate.finite(where, "centroids", centers)
     shard = _shard(where, faiss, given, how, transform, centers, offsets, ids, codes)
     return as_index(shard, backend)
 
@@ -86,16 +91,19 @@ def _metric_of(where: str, faiss: Any, index: Any) -> Metric:
     return named[index.metric_type]
 
 
-def _from_flat(where: str, faiss: Any, given: Any, how: Metric, backend: Any) -> Any:
+def _from_flat(
+    where: str, faiss: Any, given: Any, flat: tuple[type, ...], how: Metric, backend: Any
+) -> Any:
     ids = None
     if isinstance(given, faiss.IndexIDMap):
         ids = faiss.vector_to_array(given.id_map).astype(np.int64)
         given = faiss.downcast_index(given.index)
-    if not isinstance(given, faiss.IndexFlat) or given.ntotal == 0:
+    if type(given) not in flat or given.ntotal == 0:
         got = f"{type(given).__name__} of {given.ntotal} rows"
         raise bad_value(where, "index", "be IndexFlat with rows", got)
     rows = given.reconstruct_n(0, given.ntotal)
-    names = np.arange(len(rows)) if ids is None else ids
+    validate.finite(where, "rows", rows)
+    names = names_of(where, "ids", 0 if ids is None else ids, len(rows))
     lists = Lists(np.array([0, len(rows)]), names, np.zeros(0, np.float32), np.zeros(0, np.float32))
     shard = Shard(how, given.d, None, FlatPayload(rows, None, None), lists)
     return as_index(reshard.merge([shard]), backend)  # which makes norms and radius anew
@@ -131,6 +139,7 @@ def _shard(
     if isinstance(given, faiss.IndexIVFFlat):
         shift = vectors.choose_shift(centers, how)
         models = TrainedModels(how, dim, vectors.moved(centers, shift), shift, None)
+        validate.finite(where, "rows", codes.view(np.float32))
         payload = FlatPayload(codes.view(np.float32), None, shift)
     elif isinstance(given, faiss.IndexIVFPQ):
         models = _pq_models(where, faiss, given, how, dim, transform, centers)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, lists, survivors, validate
+from gpuann import arrays, backends, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
@@ -13,10 +13,11 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import FlatPayload, Lists
 from gpuann.codecs import vectors
 from gpuann.codecs.flat import FlatCodec
+from gpuann.engine import lists, survivors
+from gpuann.engine.ivf import in_batches, without_direction
 from gpuann.filters import Filter, Keep
 from gpuann.index import SearchShape, given_filter
 from gpuann.index import search as run_search
-from gpuann.ivf import in_batches, without_direction
 from gpuann.metric import Metric
 from gpuann.params import LEAST_WORKSPACE, WORKSPACE_LIMIT
 

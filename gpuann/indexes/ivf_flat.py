@@ -83,7 +83,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 def given_models(

@@ -33,7 +33,8 @@ class IndexParams(IvfIndexParams):
     kmeans_trainset_fraction : float, default 0.5
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
-        ... but at most so many for each list, and 256 MiB of them as float32.
+        ... but at most so many for each list (or what the codes want, where lists are few),
+        and 256 MiB of them as float32.
     balanced : bool, default False
         Even the lists out while the centres are trained: small ones take a part of large ones.
     pq_bits : int, default 8
@@ -188,7 +189,7 @@ def build_precomputed(
     backend, rows, how = open_rows(where, index_params, dataset, device)
     given = centers, pq_centers, rotation_matrix
     models = given_models(where, index_params, rows.dim, how, *given)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 def given_models(
@@ -215,9 +216,8 @@ def given_models(
     turn = Axes(
         None, _given_rotation(where, params, dim, pq_dim * pq_len, rotation), pq_dim * pq_len
     )
-    centers = turn.of(backends.choose(where, "cpu"), given)
-    books = np.ascontiguousarray(codebooks)
-    return TrainedModels(how, dim, centers, shift, books, rotation=turn.rotation)
+    found = turn.of(backends.choose(where, "cpu"), given), shift, np.ascontiguousarray(codebooks)
+    return TrainedModels(how, dim, *found, rotation=turn.rotation)
 
 
 def _given_rotation(

@@ -27,7 +27,8 @@ class IndexParams(IvfIndexParams):
     kmeans_trainset_fraction : float, default 0.5
         Share of the rows that trains the centres, and whose bounds are the quantiser's ...
     max_train_points_per_cluster : int, default 256
-        ... but at most so many for each list, and 256 MiB of them as float32.
+        ... but at most so many for each list (or what the codes want, where lists are few),
+        and 256 MiB of them as float32.
     balanced : bool, default False
         Even the lists out while the centres are trained: small ones take a part of large ones.
     by_residual : bool, default True
@@ -137,7 +138,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers, bounds)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    return Index(training.build_part(backend, models, rows, progress=progress))
 
 
 def given_models(

@@ -71,6 +71,8 @@ def write_vectors(
     if header_bits not in (32, 64):
         raise bad_value(where, "header_bits", "be 32 or 64", header_bits)
     parts = Chunks.of(where, rows)
+    if 0 in parts.shape:
+        raise bad_value(where, "rows", "be one at least, of one component at least", parts.shape)
     if suffix in _RAW:
         raw.write_file(where, place, suffix, parts, header_bits)
     elif suffix in (".hdf5", ".h5"):

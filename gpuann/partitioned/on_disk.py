@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import sharded, validate
+from gpuann import validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.distributed.folder import (
@@ -21,7 +21,8 @@ from gpuann.distributed.manifest import exists, read_manifest, reading
 from gpuann.distributed.shard import build_part, shard_of
 from gpuann.distributed.shard_file import KIND, models_in
 from gpuann.errors import bad_value
-from gpuann.sharded import ShardedIndex
+from gpuann.partitioned import sharded
+from gpuann.partitioned.sharded import ShardedIndex
 from gpuann.storage import StoredFile
 
 

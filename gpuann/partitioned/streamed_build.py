@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, building, kinds, training, validate
+from gpuann import arrays, backends, kinds, training, validate
 from gpuann import metric as metrics
 from gpuann._nvtx import annotate
 from gpuann._progress import bar
@@ -25,6 +25,7 @@ from gpuann.distributed.folder import (
 from gpuann.distributed.manifest import Manifest, ShardEntry, exists
 from gpuann.distributed.sampling import usable
 from gpuann.distributed.shard import store
+from gpuann.engine import building
 from gpuann.errors import bad_type, bad_value
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -134,7 +135,7 @@ def _train(
     if non_finite == "drop":
         good = arrays.Rows(where, "dataset", _finite_chunks(rows))
         good.chunk_floats = rows.chunk_floats
-    wanted = params.n_lists * params.max_train_points_per_cluster
+    wanted = training.rows_wanted(params, shape)
     most = min(wanted, int(room * _SAMPLE) // (4 * rows.dim))
     needed = 4 * params.n_lists * rows.dim
     least = max(needed / _SAMPLE, needed * _MODEL_COPIES / _MODELS)

@@ -4,14 +4,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, balanced, kmeans, lists
+from gpuann import arrays, kmeans
 from gpuann._progress import bar
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists
 from gpuann.codecs import vectors
 from gpuann.codecs.axes import Axes
 from gpuann.codecs.payloads import Codec
-from gpuann.ivf import Coarse, Core
+from gpuann.engine import balanced, lists
+from gpuann.engine.ivf import Coarse, Core
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 

@@ -7,16 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import arrays, backends, ivf, kinds, survivors, validate
+from gpuann import arrays, backends, kinds, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.codecs import vectors
 from gpuann.distributed.reshard import check_same, given_shards, id_cuts, run_of_ids
 from gpuann.distributed.shard import Part, Shard, distinct
+from gpuann.engine import ivf, survivors
+from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_value
 from gpuann.filters import Filter
 from gpuann.metric import Metric
-from gpuann.partitions import Asked, Found, Partition, cut_evenly, gather, merged, scan_in_turn
+from gpuann.partitioned.partitions import Asked, Found, Partition, gather, merged, scan_in_turn
 from gpuann.trained import TrainedModels
 
 

@@ -1,6 +1,5 @@
 """A partition: some rows on one device, searched by the device's thread and stream."""
 
-import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,9 +8,9 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from gpuann import ivf
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
+from gpuann.engine import ivf
 from gpuann.errors import BackendError, message
 from gpuann.filters import Filter, Keep
 from gpuann.indexes import brute_force
@@ -172,9 +171,3 @@ def merged(cpu: Backend, cuts: list[int], answers: list[Found], n_cuts: int, k: 
         dists, ids = np.stack([one[0] for one in some]), np.stack([one[1] for one in some])
         found.append(cpu.ops.merge_topk(dists, ids, k) if len(some) > 1 else some[0])
     return np.concatenate([one[0] for one in found]), np.concatenate([one[1] for one in found])
-
-
-def cut_evenly(n: int, n_parts: int) -> list[slice]:
-    """[0, n) in n_parts pieces of about equal size."""
-    ends = np.linspace(0, n, n_parts + 1).astype(np.int64).tolist()
-    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import metric, plan, survivors
+from gpuann import metric
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.codecs import axes, vectors
 from gpuann.codecs.axes import Axes
+from gpuann.engine import plan, survivors
 from gpuann.filters import Keep
 from gpuann.metric import Metric
 

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import building, ivf
 from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
@@ -18,6 +17,7 @@ from gpuann.distributed.manifest import Manifest, reading
 from gpuann.distributed.reshard import check_same, given_shards
 from gpuann.distributed.shard import Shard, distinct
 from gpuann.distributed.shard_file import KIND, ROWS, models_in
+from gpuann.engine import building, ivf
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
 from gpuann.storage import StoredFile

@@ -1,7 +1,10 @@
 """What runs at once and on which path: batches within the workspace, tables or lists."""
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
+
+import numpy as np
 
 _TILES = 64 << 20  # of the threads' tiles, whatever the batch
 # pairs: their list, order, place and term, their copies while sorting, and what the coarse step,
@@ -42,3 +45,9 @@ def by_table(n_pairs: int, n_lists: int, lut_pairs_per_list: float) -> bool:
     queries.
     """
     return n_pairs < lut_pairs_per_list * n_lists
+
+
+def cut_evenly(n: int, n_parts: int) -> list[slice]:
+    """[0, n) in n_parts pieces of about equal size."""
+    ends = np.linspace(0, n, n_parts + 1).astype(np.int64).tolist()
+    return [slice(start, stop) for start, stop in itertools.pairwise(ends)]

@@ -1,0 +1,1 @@
+"""One inverted-file index for every codec: how it is built and how it is searched."""
