@@ -18,6 +18,7 @@ import gpuann
 from bench.data import clustered
 from gpuann import backends, brute_force, filters, ivf_flat, ivf_pq, kmeans
 from gpuann.backends import cuda_ops
+from gpuann.codecs import opq
 from gpuann.engine import plan
 
 pytestmark = needs_fibers
@@ -116,7 +117,8 @@ def test_packed_codes_are_those_of_the_cpu(device, bits):
 
 
 @pytest.mark.parametrize("rotation", ["random", "opq"])
-def test_turned_rows_are_those_of_the_cpu(device, rotation):
+def test_turned_rows_are_those_of_the_cpu(device, monkeypatch, rotation):
+    monkeypatch.setattr(opq, "N_ITERS", 2)
     shape = {"n_lists": 12, "pq_dim": 5, "rotation": rotation}
     there = models.build("ivf_pq", ROWS, **shape, device="cuda")
     here = models.build("ivf_pq", ROWS, **shape, device="cpu")
