@@ -35,7 +35,7 @@ def train(line, inner, rows):
     measure = faiss.METRIC_INNER_PRODUCT if inner else faiss.METRIC_L2
     index = faiss.index_factory(rows.shape[1], line, measure)
     if "IVF" in line:
-        ivf = faiss.extract_index_ivf(index)
+        ivf = faiss.downcast_index(faiss.extract_index_ivf(index))
         ivf.nprobe = 4
         if isinstance(ivf, faiss.IndexIVFPQ):
             ivf.pq.cp.niter, ivf.do_polysemous_training = 1, False
