@@ -91,6 +91,18 @@ def test_the_readmes_updates_run(tmp_path, monkeypatch):
     assert len(gpuann.load(tmp_path / "words.ann", device="cpu")) == 518
 
 
+def test_the_readmes_pipeline_runs():
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[2]
+    rows = np.random.default_rng(0).random((500, 8), np.float32)
+    index = ivf_pq.build(ivf_pq.IndexParams(n_lists=8, pq_dim=4), rows, device="cpu")
+    space = {"index": index, "batches": [rows[:9], rows[9:20]], "queries": rows[9:20]}
+    space["my_ids"] = np.empty((11, 10), np.int64)
+    space["my_distances"] = np.empty((11, 10), np.float32)
+    exec(code, space)
+    assert (space["ids"] == space["my_ids"]).all()
+    assert (space["distances"] == space["my_distances"]).all()
+
+
 def test_readme_has_the_committed_figures_of_streaming():
     found = json.loads((ROOT / "bench/results/streaming.json").read_text())
     assert streaming.table(found) in (ROOT / "README.md").read_text()

@@ -79,6 +79,44 @@ def test_streams_and_threads_do_not_meet(cupy):
     models.at_once(work)
 
 
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_batches_on_two_streams_are_one_search(kind):
+    index = models.build(kind, ROWS, n_lists=64, pq_dim=48, device="cuda")
+    want = models.search(index, QUERIES, 10)
+    params = None if kind == "brute_force" else getattr(gpuann, kind).SearchParams(n_probes=4)
+    batches = np.array_split(QUERIES, 17)
+    found = list(getattr(gpuann, kind).search_batches(params, index, batches, 10))
+    assert_same_knn([np.concatenate(part) for part in zip(*found, strict=True)], want)
+
+
+def test_a_search_between_torchs_work(cupy):
+    """On torch's stream, by DLPack, without a copy to the host."""
+    torch = pytest.importorskip("torch")
+    index = models.build("ivf_pq", ROWS, n_lists=64, pq_dim=48, device="cuda")
+    want = models.search(index, QUERIES, 10)
+    values = torch.arange(len(ROWS), device="cuda") * 2
+    with torch.cuda.stream(torch.cuda.Stream()):
+        x = torch.from_numpy(QUERIES).to("cuda", non_blocking=True) + 0.0
+        with cupy.cuda.ExternalStream(torch.cuda.current_stream().cuda_stream):
+            _, ids = models.search(index, x, 10)
+            picked = values[torch.from_dlpack(ids)]
+        found = picked.cpu().numpy()
+    assert (found == 2 * want[1]).all()
+
+
+def test_filters_codes_and_rotations_equal_numpy(cupy):
+    kept = np.random.default_rng(0).random(len(ROWS)) < 0.3
+    for kind, more in (
+        ("ivf_sq", {}),
+        ("ivf_pq", {"pq_dim": 40, "pq_bits": 5}),
+        ("ivf_pq", {"pq_dim": 24, "rotation": "opq"}),
+    ):
+        pair = [models.build(kind, ROWS, n_lists=64, device=d, **more) for d in ("cpu", "cuda")]
+        for keep in (None, kept, kept & (np.arange(len(ROWS)) % 50 == 0)):
+            want, got = (models.search(index, QUERIES, 10, filter=keep) for index in pair)
+            assert_same_knn(got, want)
+
+
 def test_kmeans_and_refine_equal_numpy(cupy, rng):
     params = kmeans.KMeansParams(n_clusters=50, max_iter=8, tol=0.0)
     want, got = (kmeans.fit(params, ROWS, device=d) for d in ("cpu", "cuda"))
