@@ -81,7 +81,8 @@ class IvfIndex:
     def nbytes(self) -> int:
         """Bytes of all arrays of the index."""
         coarse = self.core.coarse
-        arrays_held = [*self.core.payload, *self.core.lists, *coarse.payload, *coarse.lists]
+        own = [*self.core.payload, *self.core.lists, *coarse.axes[:2]]
+        arrays_held = [*own, *coarse.payload, *coarse.lists]
         unique = {id(a): a.nbytes for a in arrays_held if a is not None}
         return int(sum(unique.values()))
 
