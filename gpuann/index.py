@@ -69,6 +69,21 @@ class IvfIndex:
         with self.core.backend.active():
             return offsets[1:] - offsets[:-1]
 
+    def list_indices(self, label: int) -> Any:
+        """Ids of the rows of a list (n,) int64."""
+        return self._of_list(label, self.core.lists.ids)
+
+    def list_data(self, label: int) -> Any:
+        """Rows of a list as they are stored: whole (n, dim), or codes (n, bytes)."""
+        return self._of_list(label, self.core.payload[0])
+
+    def _of_list(self, label: int, stored: Any) -> Any:
+        where = f"{type(self).__module__.rpartition('.')[2]}.Index"
+        number = validate.integer(where, "label", label, 0, self.n_lists - 1)
+        first, end = self.backend.get(self.core.lists.offsets)[number : number + 2]
+        with self.backend.active():
+            return stored[int(first) : int(end)].copy()
+
     @property
     def imbalance(self) -> float:
         """How unevenly rows lie in the lists: 1 if all have the same number; about by so much a

@@ -6,7 +6,7 @@ from gpuann.files import load_kind, save
 from gpuann.indexes.ivf_sq import Index, IndexParams, SearchParams, build, build_precomputed, search
 from gpuann.lookups import range_search, reconstruct, search_preassigned
 from gpuann.pipelines import search_batches
-from gpuann.updates import compact, delete, extend, merge
+from gpuann.updates import compact, delete, extend, merge, transform
 
 __all__ = [
     "Index",
@@ -25,6 +25,7 @@ __all__ = [
     "search",
     "search_batches",
     "search_preassigned",
+    "transform",
 ]
 
 

@@ -103,6 +103,35 @@ def _new_names(where: str, ids: Any, n: int, old: HostArray) -> HostArray:
     return names_of(where, "new_indices", ids, n)
 
 
+@annotate("transform")
+def transform(index: IvfIndex, input_dataset: Any) -> tuple[HostArray, HostArray]:
+    """The lists and the codes that rows would get, without storing them.
+
+    Parameters
+    ----------
+    index : Index of ivf_pq or ivf_sq
+    input_dataset : array (n, dim), as the build takes it
+
+    Returns
+    -------
+    labels (n,) int32, codes (n, code_bytes) uint8, or (n, dim) int8 of ivf_sq, on the host
+    """
+    where = f"{kinds.of_index(index)}.transform"
+    kinds.check_index(where, index)
+    if isinstance(index, brute_force.Index) or payloads.is_whole(index.core.payload):
+        raise bad_type(where, "index", "be of ivf_pq or ivf_sq", kinds.of_index(index))
+    rows = arrays.Rows(where, "input_dataset", input_dataset)
+    if rows.dim != index.dim:
+        got = rows.n_rows, rows.dim
+        raise bad_value(where, "input_dataset", f"have shape (n, {index.dim})", got)
+    rows.check()
+    models, names = as_shard(index).models, np.arange(rows.n_rows)
+    stored = store(where, index.backend, cast("TrainedModels", models), rows, names, drop=False)
+    back = np.argsort(stored.ids)
+    codes = payloads.rows_of(stored.payload)["codes"]
+    return reshard.labels_of(stored)[back].astype(np.int32), codes[back]
+
+
 @annotate("delete")
 def delete(index: I, ids: Any, *, missing: str = "warn") -> I:
     """An index without some rows.

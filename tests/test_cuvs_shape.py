@@ -263,3 +263,21 @@ def test_what_cuvs_takes_and_should_not():
     ]:
         with pytest.raises(ValueError, match=words):
             call()
+
+
+@pytest.mark.parametrize("pq_bits", [6, 8])
+def test_transform_gives_the_codes_that_are_stored(pq_bits):
+    rows = data(np.float32, 2000, 1)
+    index = ivf_pq.build(ivf_pq.IndexParams(n_lists=20, pq_bits=pq_bits, pq_dim=4), rows)
+    labels, codes = ivf_pq.transform(index, rows)
+    assert (labels.dtype, codes.dtype, codes.shape) == (np.int32, np.uint8, (2000, pq_bits // 2))
+    for number in range(20):
+        ids = index.list_indices(number)
+        assert (labels[ids] == number).all()
+        assert_same(index.list_data(number), codes[ids])
+    assert_same(np.bincount(labels, minlength=20), index.list_sizes)
+    with pytest.raises(TypeError, match="index must be of ivf_pq or ivf_sq, got ivf_flat"):
+        flat = ivf_flat.build(ivf_flat.IndexParams(n_lists=20), rows)
+        ivf_pq.transform(flat, rows)
+    with pytest.raises(ValueError, match=r"ivf_pq.Index: label must be between 0 and 19, got 20"):
+        index.list_data(20)

@@ -218,3 +218,12 @@ def test_files_of_every_version_stay_readable(path):
 def test_there_is_a_file_of_every_kind():
     names = {path.name for path in (HERE / "files").glob("v1_*.ann")}
     assert names == {f"v1_{kind.replace(' ', '_')}.ann" for kind in KINDS}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_file_on_several_devices(tmp_path, kind):
+    index, module = build(kind), module_of(kind)
+    module.save(tmp_path / "x.ann", index)
+    three = shards.load(tmp_path / "x.ann", ["cpu"] * 3)
+    params = None if kind == "brute_force" else module.SearchParams(n_probes=4)
+    assert_same_knn(shards.search(params, three, QUERIES, 10), models.search(index, QUERIES, 10))

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from gpuann.distributed.folder import (
 )
 from gpuann.distributed.manifest import exists, read_manifest, reading
 from gpuann.distributed.shard import build_part, shard_of
-from gpuann.distributed.shard_file import KIND, models_in
+from gpuann.distributed.shard_file import KIND, models_in, read_shard
 from gpuann.errors import bad_value
 from gpuann.partitioned import sharded
 from gpuann.partitioned.sharded import ShardedIndex
@@ -55,11 +56,11 @@ def save(folder: Any, index: ShardedIndex, *, replace: bool = False) -> None:
 
 @annotate("shards.load")
 def load(folder: Any, devices: Sequence[str], *, n_replicas: int = 1) -> ShardedIndex:
-    """The index of a folder, on any number of devices; see `from_shards`.
+    """The index of a folder, or of one index file, on any number of devices; see `from_shards`.
 
     Parameters
     ----------
-    folder : path
+    folder : path; that of a file which ivf_flat.save and the like wrote is cut by rows
     devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
     n_replicas : int, default 1; devices that hold each partition
 
@@ -68,6 +69,9 @@ def load(folder: Any, devices: Sequence[str], *, n_replicas: int = 1) -> Sharded
     Every checksum is compared. Memory one partition at a time on the host, beside the index.
     """
     where = "shards.load"
+    if isinstance(folder, str | Path) and Path(folder).is_file():
+        alone = [read_shard(where, Path(folder), mapped=True)]
+        return sharded.place(where, alone, devices, n_replicas, "shared")
     manifest, shards = open_shards(where, folder, mapped=True)
     return sharded.place(where, shards, devices, n_replicas, manifest.scope)
 
