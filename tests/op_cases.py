@@ -626,7 +626,7 @@ for bits, pq_len in ((4, 1), (5, 2), (6, 4), (7, 8)):
     make = _pq(REAL, 1200, 2, 8 // pq_len, pq_len, 6, 2, 2, "sqeuclidean", **book)
     _scan(f"pq {bits} bits epochs", make, small=True, settings=MANY_EPOCHS)
 for bits in (4, 5, 6, 7):
-    for pq_len in (1, 2, 3, 4, 8):
+    for pq_len in (2, 3) if bits in (5, 6) else (1, 4, 8):
         make = _pq(LATTICE, 300, 3, 13, pq_len, 40, 2, 7, "sqeuclidean", pq_book_size=2**bits)
         _scan(f"pq {bits} bits {pq_len} long", make)
 _scan("pq overflow", _pq(LATTICE, 300, 2, 2, 1, 8, 2, 2, "sqeuclidean"), settings=FEW_SURVIVORS)

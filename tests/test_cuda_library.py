@@ -228,7 +228,7 @@ def test_candidates_outside_the_rows_count_as_none_on_the_device(device):
     assert dists.tolist() == [[0.0, np.inf, np.inf]]
 
 
-@pytest.mark.parametrize("metric", models.METRICS)
+@pytest.mark.parametrize("metric", ["inner_product", "cosine"])
 @pytest.mark.parametrize("kind", models.KINDS)
 def test_device_queries_wait_for_nothing(device, kind, metric):
     index = models.build(kind, ROWS, metric, n_lists=12, pq_dim=8, device="cuda")
@@ -336,9 +336,9 @@ def test_precomputed_quantisers(device):
 
 
 @fast
-@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq"])
 def test_larger_in_the_fast_build(device, kind):
-    rows, queries = clustered(8000, 48, 300)
+    rows, queries = clustered(5000, 48, 300)
     want = models.build(kind, rows, n_lists=40, pq_dim=12, device="cpu")
     got = models.build(kind, rows, n_lists=40, pq_dim=12, device="cuda")
     for k, n_probes in ((10, 4), (100, 40)):
@@ -359,7 +359,7 @@ def test_filters(device, kind):
             assert_same_knn(models.search(there, QUERIES, 10, **{name: keep}), want)
 
 
-@pytest.mark.parametrize("kind", models.KINDS)
+@pytest.mark.parametrize("kind", ["brute_force", "ivf_pq"])
 def test_a_filtered_search_of_device_queries_does_not_wait(device, kind):
     index = models.build(kind, ROWS, n_lists=12, pq_dim=8, device="cuda")
     name = "prefilter" if kind == "brute_force" else "filter"
