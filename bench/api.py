@@ -16,7 +16,7 @@ OTHERS = (
     ("shards", gpuann.shards),
     ("streamed", gpuann.streamed),
 )
-WHOLE = ("refine", "load", "save", "index_factory", "from_faiss", "to_faiss")
+WHOLE = ("refine", "load", "save", "index_factory", "from_faiss", "to_faiss", "from_cuvs")
 
 
 def functions(module: ModuleType) -> list[str]:

@@ -16,7 +16,7 @@ from gpuann import (
 from gpuann._version import __version__
 from gpuann.backends.numpy_ops._threads import get_num_threads, set_num_threads
 from gpuann.errors import BackendError
-from gpuann.exchange import from_faiss, to_faiss
+from gpuann.exchange import from_cuvs, from_faiss, to_faiss
 from gpuann.factory import index_factory
 from gpuann.files import load, save
 from gpuann.rerank import refine
@@ -27,6 +27,7 @@ __all__ = [
     "brute_force",
     "distributed",
     "filters",
+    "from_cuvs",
     "from_faiss",
     "get_num_threads",
     "index_factory",

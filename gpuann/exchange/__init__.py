@@ -11,7 +11,8 @@ Distances are the same to rounding. The other library is imported when something
     IndexIVFPQ, a linear transform before it   ivf_pq
 """
 
+from gpuann.exchange.read_cuvs import from_cuvs
 from gpuann.exchange.read_faiss import from_faiss
 from gpuann.exchange.write_faiss import to_faiss
 
-__all__ = ["from_faiss", "to_faiss"]
+__all__ = ["from_cuvs", "from_faiss", "to_faiss"]
