@@ -375,3 +375,22 @@ def test_messages(case):
     call, text = ERRORS[case]
     with pytest.raises(ValueError, match=text):
         call()
+
+
+@pytest.mark.parametrize("kind", PARAMS)
+def test_sums_joined_on_the_way_are_those_of_all_parts(kind):
+    """A tree of joins: on a lattice every sum is exact, so the models are the same to the bit."""
+    samples, joins = samples_of(LATTICE, CUTS), []
+
+    def reduce(join, handles):
+        while len(handles) > 1:
+            joins.append(len(handles))
+            handles = [join(handles[i : i + 2]) for i in range(0, len(handles), 2)]
+        return handles[0]
+
+    whole = distributed.train_distributed(PARAMS[kind], samples)
+    tree = distributed.train_distributed(PARAMS[kind], samples, reduce=reduce)
+    assert joins
+    assert_close(tree.centers, whole.centers, rtol=1e-5, atol=1e-5)
+    if kind == "ivf_flat":
+        assert tree.fingerprint == whole.fingerprint

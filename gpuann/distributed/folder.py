@@ -138,12 +138,15 @@ def open_shards(where: str, folder: Any, *, mapped: bool) -> tuple[Manifest, lis
     place = given_folder(where, folder)
 
     def read(manifest: Manifest) -> tuple[Manifest, list[Shard]]:
-        return manifest, [_open(where, place, entry, mapped) for entry in manifest.shards]
+        return manifest, [
+            open_shard(where, place, entry, mapped=mapped) for entry in manifest.shards
+        ]
 
     return manifests.reading(where, place, read)
 
 
-def _open(where: str, folder: Path, entry: ShardEntry, mapped: bool) -> Shard:
+def open_shard(where: str, folder: Path, entry: ShardEntry, *, mapped: bool) -> Shard:
+    """One shard of a folder, which must be what the manifest says."""
     path = folder / entry.file
     shard = read_shard(where, path, mapped=mapped)
     if entry_of(entry.file, shard) != entry:

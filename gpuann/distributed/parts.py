@@ -12,19 +12,23 @@ Run = Callable[..., Iterable[Any]]
 """run(function, parts, *more) -> function(part, ...) of every part, as the built-in `map` does."""
 Fetch = Callable[[list[Any]], Sequence[Any]]
 """What `run` gave -> the results themselves, here."""
+Reduce = Callable[[Callable[[list[Any]], Any], list[Any]], Any]
+"""reduce(join, those) -> what stands for join of all of them; join takes neighbours, in order."""
 
 
 class Parts:
     """Data that lie where they were made, in the order of the parts, and how to work on them."""
 
-    def __init__(self, handles: list[Any], run: Run, fetch: Fetch) -> None:
-        self.handles, self._run, self._fetch = handles, run, fetch
+    def __init__(
+        self, handles: list[Any], run: Run, fetch: Fetch, reduce: Reduce | None = None
+    ) -> None:
+        self.handles, self._run, self._fetch, self._reduce = handles, run, fetch, reduce
         self.sizes: list[int] = []
 
     def of_sizes(self, sizes: list[int]) -> "Parts":
         """The same, told how many rows each part has; those without any are left out."""
         some = [(part, n) for part, n in zip(self.handles, sizes, strict=True) if n]
-        made = Parts([part for part, _ in some], self._run, self._fetch)
+        made = Parts([part for part, _ in some], self._run, self._fetch, self._reduce)
         made.sizes = [n for _, n in some]
         return made
 
@@ -45,11 +49,18 @@ class Parts:
         columns = [[value] * len(self.handles) for value in more]
         own = [] if each is None else [each]
         handles = list(self._run(function, self.handles, *own, *columns))
-        return Parts(handles, self._run, self._fetch)
+        return Parts(handles, self._run, self._fetch, self._reduce)
 
     def ask(self, function: Any, *more: Any, each: list[Any] | None = None) -> list[Any]:
         """function(part, *more) of every part, brought here."""
         return list(self._fetch(self.keep(function, *more, each=each).handles))
+
+    def total(self, function: Any, join: Callable[[list[Any]], Any], *more: Any) -> Any:
+        """join([function(part, *more) of every part]), on the way here if the engine can."""
+        if self._reduce is None:
+            return join(self.ask(function, *more))
+        one = self._reduce(join, self.keep(function, *more).handles)
+        return next(iter(self._fetch([one])))
 
     def rows(self, numbers: HostArray) -> HostArray:
         """Rows by their numbers (n,) over all parts -> (n, dim), or (B, n, dim) of B problems."""

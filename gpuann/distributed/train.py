@@ -18,7 +18,7 @@ from gpuann.arrays import HostArray
 from gpuann.codecs import pq, vectors
 from gpuann.codecs.axes import Axes
 from gpuann.distributed.partial import N_FARTHEST, Partial, centers_after, combine, partial_of
-from gpuann.distributed.parts import Fetch, Parts, Run
+from gpuann.distributed.parts import Fetch, Parts, Reduce, Run
 from gpuann.distributed.sampling import Sample, merge_bounds
 from gpuann.engine import building
 from gpuann.errors import bad_value
@@ -72,6 +72,7 @@ def train_distributed(
     *,
     run: Run = map,
     fetch: Fetch = list,
+    reduce: Reduce | None = None,
     scalar_bounds: bool = False,
     device: str | None = None,
 ) -> TrainedModels:
@@ -88,6 +89,10 @@ def train_distributed(
         default is this process. Dask: run=client.map, fetch=client.gather. Threads: run=pool.map of
         a ThreadPoolExecutor. A pool of processes hands results back, so it would send the
         samples out again each round: use `train_local` there.
+    reduce : callable, optional
+        reduce(join, those) puts what `run` gave together where it is, in order, and gives what
+        stands for that; join takes a list of some of them. Without it the sums of every part come
+        here in each round.
     scalar_bounds : bool, default False; also keep the samples' bounds, for a scalar quantiser
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if the worker has one
 
@@ -106,7 +111,7 @@ def train_distributed(
     if index_params.balanced:
         way_out = "train_local evens lists out"
         raise bad_value(where, "balanced", "be False for sums that travel", True, way_out)
-    there = Parts(list(samples), run, fetch)
+    there = Parts(list(samples), run, fetch, reduce)
     if not there.handles:
         raise bad_value(where, "samples", "be at least one", 0)
     about = there.ask(_describe)
@@ -160,9 +165,9 @@ def _lloyd(parts: Parts, centers: HostArray, n_iters: int, device: str | None) -
     inertia: list[float] = []
     moved_empty = False
     for done in range(n_iters):
-        total = combine(parts.ask(_round, centers, N_FARTHEST, device))
+        total = parts.total(_round, combine, centers, N_FARTHEST, device)
         if total.n_empty > N_FARTHEST:
-            total = combine(parts.ask(_round, centers, total.n_empty, device))
+            total = parts.total(_round, combine, centers, total.n_empty, device)
         inertia.append(total.inertia)
         if done and not moved_empty and kmeans.has_settled(inertia, tol=0.0):
             break

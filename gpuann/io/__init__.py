@@ -9,9 +9,12 @@ io.write_vectors("base.fvecs", rows)         rows: an array, a memory-map, or ch
 .hdf5 .h5                                    ann-benchmarks, by data set: train, test, neighbors
 .parquet .arrow .feather                     a column of lists (pyarrow)
 a folder .lance                              a Lance data set (pylance)
+
+io.pieces("base.fbin")                       the file in parts that workers can read by themselves
 """
 
 from gpuann.io.chunks import Chunks
 from gpuann.io.formats import SUFFIXES, open_vectors, write_vectors
+from gpuann.io.pieces import Piece, pieces
 
-__all__ = ["SUFFIXES", "Chunks", "open_vectors", "write_vectors"]
+__all__ = ["SUFFIXES", "Chunks", "Piece", "open_vectors", "pieces", "write_vectors"]

@@ -3,7 +3,7 @@
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,8 +28,8 @@ def _library(where: str, name: str, extra: str) -> ModuleType:
         ) from None
 
 
-def open_hdf5(where: str, path: Path, name: str) -> Chunks:
-    """One data set of an HDF5 file, as ann-benchmarks has them."""
+def open_hdf5(where: str, path: Path, name: str, rows: slice = slice(None)) -> Chunks:
+    """One data set of an HDF5 file, as ann-benchmarks has them, or a run of its rows."""
     h5py = _library(where, "h5py", "io")
     with parsing(where, path), h5py.File(path, "r") as file:
         found = file.get(name)
@@ -40,13 +40,15 @@ def open_hdf5(where: str, path: Path, name: str) -> Chunks:
     if len(shape) != 2 or dtype.kind not in "fiu":
         raise bad_value(where, f"{path} {name}", "hold numbers (n, dim)", f"{dtype} {shape}")
 
+    first, stop, _ = rows.indices(shape[0])
+
     def read() -> Iterator[HostArray]:
         step = rows_at_once(shape[1] * dtype.itemsize)
         with parsing(where, path), h5py.File(path, "r") as file:
-            for at in range(0, shape[0], step):
-                yield file[name][at : at + step]
+            for at in range(first, stop, step):
+                yield file[name][at : min(at + step, stop)]
 
-    return Chunks(shape, dtype, read, f"{path.name} {name}")
+    return Chunks((stop - first, shape[1]), dtype, read, f"{path.name} {name}")
 
 
 def write_hdf5(where: str, path: Path, rows: Chunks, name: str) -> None:
@@ -86,20 +88,71 @@ class _beside:  # noqa: N801 - a context, as a function would be
             self._hidden.unlink(missing_ok=True)
 
 
-def open_arrow(where: str, path: Path, suffix: str, column: str | None) -> Chunks:
-    """One column of lists of an Arrow or a Parquet file."""
+def open_table(
+    where: str, path: Path, suffix: str, column: str | None, fragment: int | None = None
+) -> Chunks:
+    """One column of lists of an Arrow or a Parquet file or of a Lance data set, or of one of its
+    fragments.
+    """
     arrow = _library(where, "pyarrow", "io")
+    source, fragments = _table(where, path, suffix)
+    with parsing(where, path):
+        if fragment is None:
+            return _of_dataset(where, path, arrow, source, column)
+        parts = fragments()
+        if fragment >= len(parts):
+            raise bad_value(where, str(path), f"have more than {fragment} fragments", len(parts))
+        part = _Fragment(arrow, parts[fragment], source.schema)
+        return _of_dataset(where, path, arrow, part, column)
+
+
+def fragment_rows(where: str, path: Path, suffix: str) -> list[int]:
+    """Rows of each part that can be read by itself: row groups of Parquet, fragments of Lance."""
+    _, fragments = _table(where, path, suffix)
+    with parsing(where, path):
+        return [_rows_in(part) for part in fragments()]
+
+
+def _table(where: str, path: Path, suffix: str) -> tuple[Any, Callable[[], list[Any]]]:
+    """A file as something with Arrow's schema and batches, and what gives its fragments."""
+    if suffix == ".lance":
+        lance = _library(where, "lance", "lance")
+        with parsing(where, path):
+            whole = lance.dataset(str(path))
+        return whole, lambda: list(whole.get_fragments())
     dataset = _library(where, "pyarrow.dataset", "io")
+    form = "parquet" if suffix == ".parquet" else "ipc"
     with parsing(where, path):
-        source = dataset.dataset(path, format="parquet" if suffix == ".parquet" else "ipc")
-        return _of_dataset(where, path, arrow, source, column)
+        source = dataset.dataset(path, format=form)
+
+    def fragments() -> list[Any]:
+        files = list(source.get_fragments())
+        return files if form == "ipc" else [g for f in files for g in f.split_by_row_group()]
+
+    return source, fragments
 
 
-def open_lance(where: str, path: Path, column: str | None) -> Chunks:
-    """One column of lists of a Lance data set."""
-    arrow, lance = _library(where, "pyarrow", "io"), _library(where, "lance", "lance")
-    with parsing(where, path):
-        return _of_dataset(where, path, arrow, lance.dataset(str(path)), column)
+def _rows_in(part: Any) -> int:
+    """Of a fragment: one of row groups counts the rows of its whole file."""
+    groups = getattr(part, "row_groups", None)
+    return int(part.count_rows()) if groups is None else sum(int(g.num_rows) for g in groups)
+
+
+class _Fragment:
+    """A fragment with what `_of_dataset` asks of a data set."""
+
+    def __init__(self, arrow: ModuleType, part: Any, schema: Any) -> None:
+        self.schema, self._arrow, self._part = schema, arrow, part
+        self.to_batches = part.to_batches
+
+    def count_rows(self) -> int:
+        """How many rows it has."""
+        return _rows_in(self._part)
+
+    def head(self, n: int, columns: list[str]) -> Any:
+        """Its first rows as a table."""
+        batches = self._part.to_batches(columns=columns, batch_size=n)
+        return self._arrow.Table.from_batches([next(iter(batches))])
 
 
 def _of_dataset(

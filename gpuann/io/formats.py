@@ -32,11 +32,11 @@ def open_vectors(path: Any, *, column: str | None = None) -> "HostArray | Chunks
         If the file is cut short or is not what its name says; nothing larger than it is allocated.
     """
     where = "io.open_vectors"
-    place, suffix = _given(where, path)
+    place, suffix = given_path(where, path)
     if not place.exists():
         raise bad_value(where, str(place), "be there", "no such file")
     if suffix == ".lance":
-        return columns.open_lance(where, place, column)
+        return columns.open_table(where, place, suffix, column)
     if place.is_dir():
         raise bad_value(where, str(place), "be a file", "a folder")
     if suffix in _RAW:
@@ -45,7 +45,7 @@ def open_vectors(path: Any, *, column: str | None = None) -> "HostArray | Chunks
         return raw.open_file(where, place, suffix)
     if suffix in (".hdf5", ".h5"):
         return columns.open_hdf5(where, place, column or "train")
-    return columns.open_arrow(where, place, suffix, column)
+    return columns.open_table(where, place, suffix, column)
 
 
 def write_vectors(
@@ -67,7 +67,7 @@ def write_vectors(
     (n, dim)
     """
     where = "io.write_vectors"
-    place, suffix = _given(where, path)
+    place, suffix = given_path(where, path)
     if header_bits not in (32, 64):
         raise bad_value(where, "header_bits", "be 32 or 64", header_bits)
     parts = Chunks.of(where, rows)
@@ -84,7 +84,8 @@ def write_vectors(
     return parts.shape
 
 
-def _given(where: str, path: Any) -> tuple[Path, str]:
+def given_path(where: str, path: Any) -> tuple[Path, str]:
+    """A path as a user gives it, and the end of its name."""
     try:
         place = Path(path)
     except TypeError:

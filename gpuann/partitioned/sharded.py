@@ -133,6 +133,18 @@ def backends_of(where: str, devices: Sequence[str], n_replicas: Any) -> list[Bac
 
 def search(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found:
     """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
+    return whole(index.metric, x, scan(cpu, index, x, asked))
+
+
+def whole(how: Metric, x: HostArray, found: Found) -> Found:
+    """What was merged of all parts of an index, as the answer to queries x (n, dim)."""
+    if how == "cosine":  # after the merge: it makes ties of what was in order
+        return found[0] + vectors.without_direction(x)[:, None], found[1]
+    return found
+
+
+def scan(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found:
+    """`search` of some of the partitions of an index, for who merges it with the others'."""
     probed = None
     if index.has_one_model and len(index.shards) > 1 and not asked.exhaustive:
         probed = _probe(index, x, asked.n_probes, asked.workspace_limit)
@@ -151,10 +163,7 @@ def search(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Fou
         turns = [replica for _, replica in some]
         futures.append(scan_in_turn(cpu, turns, x[part], part, asked, lists))
     answers = gather("shards.search", names, futures)
-    dists, ids = merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
-    if index.metric == "cosine":  # after the merge: it makes ties of what was in order
-        dists += vectors.without_direction(x)[:, None]
-    return dists, ids
+    return merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
 
 
 def is_exhaustive(index: ShardedIndex, kept: Filter, n_probes: int) -> bool:

@@ -1,0 +1,66 @@
+"""Files in pieces: together they are the file, wherever and in whichever order they are opened."""
+
+import pickle
+
+import numpy as np
+import pytest
+from compare import assert_same
+
+from gpuann import io
+
+ROWS = np.random.default_rng(5).standard_normal((5000, 8)).astype(np.float32)
+
+
+def opened(piece):
+    found = piece.open()
+    return found.whole() if isinstance(found, io.Chunks) else np.asarray(found)
+
+
+def write(path):
+    if path.suffix == ".parquet":
+        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        rows = arrow.FixedSizeListArray.from_arrays(arrow.array(ROWS.ravel()), 8)
+        parquet.write_table(arrow.table({"v": rows}), path, row_group_size=1300)
+    elif path.suffix == ".lance":
+        arrow, lance = pytest.importorskip("pyarrow"), pytest.importorskip("lance")
+        rows = arrow.FixedSizeListArray.from_arrays(arrow.array(ROWS.ravel()), 8)
+        lance.write_dataset(arrow.table({"v": rows}), str(path), max_rows_per_file=1500)
+    else:
+        io.write_vectors(path, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "sizes"),
+    [
+        (".npy", [1024] * 4 + [904]),
+        (".fvecs", [1024] * 4 + [904]),
+        (".fbin", [1024] * 4 + [904]),
+        (".hdf5", [1024] * 4 + [904]),
+        (".arrow", [5000]),
+        (".parquet", [1300] * 3 + [1100]),
+        (".lance", [1500] * 3 + [500]),
+    ],
+)
+def test_the_pieces_are_the_file(tmp_path, suffix, sizes):
+    path = tmp_path / f"rows{suffix}"
+    write(path)
+    cut = pickle.loads(pickle.dumps(io.pieces(path)))
+    assert [piece.n_rows for piece in cut] == sizes
+    assert [piece.first for piece in cut] == np.cumsum([0, *sizes])[:-1].tolist()
+    backwards = [opened(piece) for piece in reversed(cut)]
+    assert_same(np.concatenate(backwards[::-1]), ROWS)
+
+
+def test_a_piece_is_small_where_the_file_is_large(tmp_path):
+    io.write_vectors(tmp_path / "rows.npy", ROWS)
+    assert len(io.pieces(tmp_path / "rows.npy", most_bytes=100 * 8 * 4)) == 50
+    assert len(io.pieces(tmp_path / "rows.npy", most_bytes=1)) == 5000
+
+
+def test_a_file_that_changed_is_refused(tmp_path):
+    path = tmp_path / "rows.npy"
+    io.write_vectors(path, ROWS)
+    last = io.pieces(path)[-1]
+    io.write_vectors(path, ROWS[:4500])
+    with pytest.raises(ValueError, match="be as it was when it was cut"):
+        last.open()
