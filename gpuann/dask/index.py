@@ -1,0 +1,313 @@
+"""An index on a cluster: loaded from a folder onto workers, searched, moved."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from distributed import Client
+
+from gpuann import arrays, kinds, validate
+from gpuann._nvtx import annotate
+from gpuann.arrays import HostArray
+from gpuann.dask import clients
+from gpuann.dask.batching import Batcher
+from gpuann.dask.holder import Question, Stored
+from gpuann.dask.params import ServeParams
+from gpuann.dask.serving import Serving, Source, workers_of
+from gpuann.distributed.folder import given_folder
+from gpuann.distributed.manifest import Manifest, ShardEntry, read_manifest
+from gpuann.distributed.reshard import id_cuts
+from gpuann.distributed.shard_file import KIND, models_in, read_ids
+from gpuann.engine import survivors
+from gpuann.engine.plan import cut_evenly
+from gpuann.errors import bad_type, bad_value
+from gpuann.filters import Filter
+from gpuann.index import given_filter
+from gpuann.metric import Metric, check, reported
+from gpuann.params import WORKSPACE_LIMIT, IvfSearchParams
+from gpuann.partitioned import sharded
+from gpuann.partitioned.sharded import ShardedIndex
+from gpuann.storage import StoredFile
+from gpuann.trained import TrainedModels
+
+
+class Found(tuple[Any, Any]):
+    """(distances, ids), and how much of the index they are of."""
+
+    coverage: float
+    """Share of the rows that was searched: below 1 where shards were lost and `on_loss` allows."""
+
+    def __new__(cls, distances: HostArray, ids: HostArray, coverage: float) -> "Found":
+        """As a tuple of two."""
+        made = super().__new__(cls, (distances, ids))
+        made.coverage = coverage
+        return made
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class DaskIndex:
+    """Shards on the workers of a cluster, each n_replicas times."""
+
+    client: Client
+    metric: Metric
+    dim: int
+    models: TrainedModels | None
+    """None for brute force; of the first shard where each has its own."""
+    n_replicas: int
+    serving: Serving
+    sources: tuple[Source, ...]
+    scope: str
+    batcher: Batcher = dataclasses.field(default_factory=Batcher)
+
+    def __len__(self) -> int:
+        return sum(shard.n_rows for shard in self.serving.shards)
+
+    def __repr__(self) -> str:
+        rows = f"{len(self):,} rows, dim {self.dim}, {self.metric}"
+        n_shards = len(self.serving.shards)
+        kind = kinds.name_of(self.models)
+        return f"dask.DaskIndex({kind}, {rows}, {n_shards} shards x {self.n_replicas})"
+
+    @property
+    def workers(self) -> list[list[str]]:
+        """The workers that hold each shard now."""
+        return [[one.worker for one in shard.alive] for shard in self.serving.shards]
+
+    def stats(self) -> dict[str, Any]:
+        """Calls, hedges, retries, lost and reloaded replicas, latencies of each shard."""
+        return self.serving.counters.as_dict()
+
+    def rebalance(self, n_replicas: int | None = None, workers: Any = None) -> Any:
+        """Place the shards anew on the workers that are there now, or on the given ones.
+
+        Workers may have come or gone. Replicas stay where they are as far as loads stay even, ids
+        and answers do not change, and searches go on. Name the workers that stay before some are
+        retired: Dask cannot retire one that holds an actor.
+        """
+        n = n_replicas or self.n_replicas
+
+        async def run() -> None:
+            there = await workers_of(self.client) if workers is None else list(workers)
+            await self.serving.rebalance(there, n)
+
+        return self.client.sync(run)
+
+    def settled(self) -> Any:
+        """Wait for replicas that are loaded in the background in place of lost ones."""
+        return self.client.sync(self.serving.settled)
+
+    def close(self) -> Any:
+        """Let the workers go of the shards. The cluster and the folder stay."""
+        return self.client.sync(self.serving.close)
+
+    def to_local(self, devices: Any = ("cpu",), *, n_replicas: int = 1) -> ShardedIndex:
+        """The same index in this process, on any number of devices; see `shards.from_shards`."""
+        where = "dask.DaskIndex.to_local"
+        clients.outside_the_loop(where, self.client)
+        some: list[Any] = []
+        for source in self.sources:
+            read = source.read() if isinstance(source, Stored) else [source.result()]
+            some += read
+        return sharded.place(where, some, list(devices), n_replicas, self.scope)
+
+
+@annotate("dask.load")
+def load(
+    folder: Any,
+    *,
+    client: Client | None = None,
+    n_shards: int | None = None,
+    n_replicas: int = 1,
+    device: str | None = None,
+    serve: ServeParams | None = None,
+    workers: Any = None,
+) -> Any:
+    """The index of a folder on the workers of a cluster, whatever their number.
+
+    Parameters
+    ----------
+    folder : path that every worker sees; as `dask.build`, `shards.save` or `streamed.build` wrote it
+    client : distributed.Client, optional; default: the one that is there
+    n_shards : int, optional
+        Parts that are searched at the same time; default: as many as workers, or as files where
+        each has a model of its own. Whole files are put together, or cut by ids where there are
+        fewer; answers do not depend on it.
+    n_replicas : int, default 1
+        Workers that hold each shard, different ones.
+    device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA on the workers that have it
+    serve : ServeParams, optional; when to ask a second replica, what to do when none is left
+    workers : list of addresses, optional; default: all
+
+    Returns
+    -------
+    DaskIndex; of an asynchronous client, what is awaited for it
+
+    Notes
+    -----
+    Memory a worker holds its shards in memory of its own, outside of Dask's store, so that they
+           are never spilled. The client holds the models' file and no rows.
+    """
+    where = "dask.load"
+    there = clients.given_client(where, client)
+    place, params = given_folder(where, folder).absolute(), serve or ServeParams()
+    validate.instance(where, "serve", params, ServeParams)
+    n_replicas = validate.integer(where, "n_replicas", n_replicas, 1)
+    if n_shards is not None:
+        n_shards = validate.integer(where, "n_shards", n_shards, 1)
+    manifest = read_manifest(where, place)
+
+    async def run() -> DaskIndex:
+        probe = place / "manifest.json"
+        told = await there._run(clients.about_worker, device, probe, on_error="return")
+        found = clients.sound_workers(where, told, place)
+        used = found if workers is None else list(workers)
+        sources, rows = cut(where, place, manifest, n_shards or len(used))
+        file = StoredFile(where, place / manifest.shards[0].file, KIND)
+        about = manifest.shards[0]
+        shape = check(where, about.metric), about.dim, models_in(file)
+        return await serve_shards(
+            there, shape, sources, rows, manifest.scope, n_replicas, device, params, used
+        )
+
+    return there.sync(run)
+
+
+Shape = tuple[Metric, int, TrainedModels | None]
+
+
+async def serve_shards(
+    client: Client,
+    shape: Shape,
+    sources: list[Any],
+    rows: list[int],
+    scope: str,
+    n_replicas: int,
+    device: str | None,
+    params: ServeParams,
+    workers: list[str],
+) -> DaskIndex:
+    """An index of shards by their sources and rows."""
+    serving = Serving(client, shape[0], sources, scope, device, params)
+    await serving.start(rows, n_replicas, workers)
+    return DaskIndex(client, *shape, n_replicas, serving, tuple(sources), scope)
+
+
+def cut(
+    where: str, folder: Path, manifest: Manifest, n_shards: int
+) -> tuple[list[Stored], list[int]]:
+    """The files of a folder as n_shards shards, about equally large -> those, and their rows."""
+    entries = manifest.shards
+    if manifest.scope == "independent" or n_shards == len(entries):
+        alone = [Stored(str(folder), (entry,), manifest.scope) for entry in entries]
+        return alone, [entry.n_rows for entry in entries]
+    if n_shards < len(entries):
+        groups = grouped([entry.n_rows for entry in entries], n_shards)
+        some = [tuple(entries[part]) for part in groups]
+        made = [Stored(str(folder), group, "shared") for group in some]
+        return made, [sum(entry.n_rows for entry in group) for group in some]
+    cuts = id_cuts(where, [read_ids(where, folder / e.file) for e in entries], n_shards)
+    sizes = [part.stop - part.start for part in cut_evenly(manifest.n_rows, n_shards)]
+    made = [Stored(str(folder), _within(entries, *run), "shared", run) for run in cuts]
+    return made, sizes
+
+
+def grouped(n_rows: list[int], n_groups: int) -> list[slice]:
+    """Neighbours put together in n_groups runs, none empty, about equally many rows in each."""
+    ends = np.cumsum(n_rows)
+    wanted = ends[-1] * np.arange(1, n_groups) / n_groups
+    cuts = np.searchsorted(ends, wanted, side="left") + 1
+    for i in range(len(cuts)):  # none empty: neither before ...
+        cuts[i] = max(cuts[i], i + 1, cuts[i - 1] + 1 if i else 0)
+    for i in reversed(range(len(cuts))):  # ... nor behind
+        cuts[i] = min(cuts[i], len(n_rows) - (len(cuts) - i))
+    bounds = [0, *cuts.tolist(), len(n_rows)]
+    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
+
+
+def _within(entries: tuple[ShardEntry, ...], low: int, high: int) -> tuple[ShardEntry, ...]:
+    return tuple(e for e in entries if e.first_id <= high and e.last_id >= low)
+
+
+@annotate("dask.search")
+def search(
+    search_params: IvfSearchParams | None,
+    index: DaskIndex,
+    queries: Any,
+    k: int,
+    filter: Any = None,
+    *,
+    on_loss: str | None = None,
+    deadline: float | None = None,
+) -> Any:
+    """The k nearest rows of all shards: the answer of the single index, bit for bit.
+
+    Parameters
+    ----------
+    search_params : SearchParams of the kind of index; None for brute force
+    index : DaskIndex
+    queries : array (n_queries, dim), host or device; or a dask.array of blocks of such rows
+    k : int
+    filter : ids that may be returned, as in `ivf_flat.search`; it travels with every call
+    on_loss, deadline : optional; instead of those of the index' ServeParams
+
+    Returns
+    -------
+    distances (n_queries, k) float32, ids (n_queries, k) int64
+        On the host, with `coverage` beside them; dask arrays where the queries are one, which were
+        searched block by block. Of an asynchronous client, what is awaited for them.
+
+    Raises
+    ------
+    BackendError, if no replica of a shard is left and on_loss is "raise": the shard is named.
+    TimeoutError, if a shard does not answer within the deadline.
+    """
+    where = "dask.search"
+    validate.instance(where, "index", index, DaskIndex)
+    kinds.check_search(where, search_params, index.models)
+    if index.serving.closed:
+        raise bad_value(where, "index", "be open", "a closed one", "load it again")
+    params = index.serving.params
+    given = {"on_loss": on_loss, "deadline": deadline}
+    params = dataclasses.replace(params, **{n: v for n, v in given.items() if v is not None})
+    k = validate.n_results(where, k)
+    if hasattr(queries, "dask"):
+        from gpuann.dask.blocks import search_blocks
+
+        return search_blocks(where, search_params, index, queries, k, filter, params)
+    if arrays.is_chunked(queries):
+        way_out = "search each, or give a dask.array"
+        raise bad_type(where, "queries", "be an array", type(queries).__name__, way_out)
+    x = np.ascontiguousarray(arrays.queries(where, queries, index.dim))
+    kept = given_filter(where, "filter", filter, queries)
+    question = _question(index, search_params, k, kept)
+
+    async def run() -> Found:
+        async def whole(some: HostArray) -> tuple[HostArray, HostArray, float]:
+            return await index.serving.search(some, question, params)
+
+        if kept is None and params.deadline is None:
+            kind = k, question.n_probes, question.workspace_limit, params.on_loss, x.dtype.str
+            found = await index.batcher.ask(kind, x, params.batch_queries, whole)
+        else:
+            found = await whole(x)
+        dists, ids, coverage = found
+        return Found(reported(index.metric, dists), ids, coverage)
+
+    return index.client.sync(run)
+
+
+def _question(
+    index: DaskIndex, search_params: IvfSearchParams | None, k: int, kept: Filter | None
+) -> Question:
+    n_probes = search_params.n_probes if search_params else 1
+    limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
+    n_rows = len(index)
+    if kept is None:
+        return Question(k, n_probes, limit, n_rows)
+    n_lists, width = (1, index.dim) if index.models is None else index.models.centers.shape
+    exhaustive = survivors.is_exhaustive(kept, n_rows, width, n_lists, n_probes)
+    words = kept.words, kept.n_kept, kept.per_query
+    return Question(k, n_probes, limit, n_rows, *words, exhaustive)
+
+

@@ -1,0 +1,63 @@
+"""Talking to the actor on one worker, over Dask's own connections.
+
+Not by the proxy that Dask gives for an actor: when the call itself fails there (the worker came
+back without the actor, say), its future never ends. Here every call ends: with the answer, with
+what the actor raised, or with `Lost`.
+"""
+
+import asyncio
+from typing import Any
+
+from distributed import Client, Future
+from distributed.actor import ProxyRPC
+from distributed.protocol import to_serialize
+
+from gpuann.dask.hedging import Lost
+
+_REACH_WITHIN = 2.0  # seconds to find out whether a worker can be reached directly
+
+
+class Wire:
+    """Calls of the actor with a key on one worker; of the client's event loop."""
+
+    def __init__(self, client: Client, worker: str, actor: Future, *, direct: bool) -> None:
+        self.worker = worker
+        self.key = actor.key
+        self._actor = actor  # held: Dask forgets the actor with its last future
+        self._client, self._direct = client, direct
+
+    async def call(self, method: str, *args: Any, timeout: float) -> Any:
+        """actor.method(*args) on the worker, within `timeout` seconds.
+
+        Raises
+        ------
+        Lost, if the worker cannot be reached, has no such actor any more, or says nothing; else
+        what the method raised.
+        """
+        rpc: Any = (
+            self._client.rpc(self.worker)
+            if self._direct
+            else ProxyRPC(self._client.scheduler, self.worker)
+        )
+        sent = [to_serialize(argument) for argument in args]
+        try:
+            answer = await asyncio.wait_for(
+                rpc.actor_execute(actor=self.key, function=method, args=sent, kwargs={}),
+                timeout,
+            )
+        except TimeoutError:
+            raise Lost(f"no answer within {timeout:g} s") from None
+        except Exception as error:  # whatever the way there raises, the answer is not to be had
+            raise Lost(f"{type(error).__name__}: {error}") from error
+        if answer["status"] == "OK":
+            return answer["result"]
+        raise answer["exception"]
+
+
+async def can_reach(client: Client, worker: str) -> bool:
+    """Whether this process can connect to a worker itself; else calls go through the scheduler."""
+    try:
+        await asyncio.wait_for(client.rpc(worker).identity(), _REACH_WITHIN)
+    except Exception:
+        return False
+    return True
