@@ -10,7 +10,7 @@ whole until the new one is.
 from pathlib import Path
 from typing import Any
 
-from gpuann import backends, kinds
+from gpuann import backends, kinds, validate
 from gpuann._nvtx import annotate
 from gpuann.distributed.shard_file import read_shard, save_shard
 from gpuann.errors import bad_type, bad_value
@@ -18,13 +18,17 @@ from gpuann.updates import AnyIndex, as_index, as_shard
 
 
 @annotate("save")
-def save(filename: Any, index: AnyIndex) -> None:
+def save(
+    filename: Any, index: AnyIndex, include_dataset: bool = True, *, resources: None = None
+) -> None:
     """Write an index to a file, in place of one that is there.
 
     Parameters
     ----------
     filename : path
     index : Index
+    include_dataset : True; cuVS's, the rows are always in the file
+    resources : None; cuVS's
 
     Notes
     -----
@@ -32,6 +36,8 @@ def save(filename: Any, index: AnyIndex) -> None:
     """
     where = f"{kinds.of_index(index)}.save"
     kinds.check_index(where, index)
+    validate.no_resources(where, resources)
+    validate.only(where, "include_dataset", include_dataset, True, "a file holds its rows")
     path = _given_path(where, filename)
     if path.is_dir():
         raise bad_value(where, str(path), "be the name of a file", "a folder")
@@ -41,7 +47,9 @@ def save(filename: Any, index: AnyIndex) -> None:
 
 
 @annotate("load")
-def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Any:
+def load(
+    filename: Any, *, device: str | None = None, mmap: bool = False, resources: None = None
+) -> Any:
     """The index of a file, of whichever kind it is.
 
     Parameters
@@ -51,6 +59,7 @@ def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Any
     mmap : bool, default False
         Leave the rows in the file and read them when they are searched; for the CPU. The file may
         be replaced meanwhile, but not changed in place.
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -61,14 +70,21 @@ def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Any
     ValueError
         If the file is damaged (cut short, changed), of a newer version, or no index; it says which.
     """
-    return load_kind("gpuann", None, filename, device=device, mmap=mmap)
+    return load_kind("gpuann", None, filename, device=device, mmap=mmap, resources=resources)
 
 
 def load_kind(
-    module: str, kind: str | None, filename: Any, *, device: str | None, mmap: bool
+    module: str,
+    kind: str | None,
+    filename: Any,
+    *,
+    device: str | None,
+    mmap: bool,
+    resources: None,
 ) -> Any:
     """`load` of one kind of index, or of any."""
     where = f"{module}.load"
+    validate.no_resources(where, resources)
     path, backend = _given_path(where, filename), backends.choose(where, device)
     if path.is_dir():
         way_out = "open it with gpuann.shards.load"

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from gpuann import training, validate
 from gpuann.errors import bad_type, bad_value
-from gpuann.indexes import brute_force, ivf_flat, ivf_pq, ivf_sq
+from gpuann.indexes import brute_force, given_pq, ivf_flat, ivf_pq, ivf_sq
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -41,7 +41,8 @@ def given_models(
     if isinstance(params, ivf_sq.IndexParams):
         return ivf_sq.given_models(where, params, dim, how, centers, bounds)
     if isinstance(params, ivf_pq.IndexParams):
-        return ivf_pq.given_models(where, params, dim, how, centers, pq_centers)
+        shape = ivf_pq.code_shape(where, params, dim)
+        return given_pq.models(where, params, shape, dim, how, centers, pq_centers)
     check_build(where, params)
     return ivf_flat.given_models(where, cast("ivf_flat.IndexParams", params), dim, how, centers)
 

@@ -46,6 +46,7 @@ def extend(
     *,
     on_duplicate: str = "raise",
     progress: bool = False,
+    resources: None = None,
 ) -> I:
     """An index with more rows, stored with the quantisers that it has.
 
@@ -58,6 +59,7 @@ def extend(
     on_duplicate : {"raise", "replace"}, default "raise"
         What to do with ids that are in the index: refuse them, or put the new rows in their place.
     progress : bool, default False; bars, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -70,6 +72,7 @@ def extend(
     shows when lists have grown unevenly.
     """
     where = f"{kinds.of_index(index)}.extend"
+    validate.no_resources(where, resources)
     kinds.check_index(where, index)
     validate.one_of(where, "on_duplicate", on_duplicate, ("raise", "replace"))
     old = as_shard(index)
@@ -104,19 +107,23 @@ def _new_names(where: str, ids: Any, n: int, old: HostArray) -> HostArray:
 
 
 @annotate("transform")
-def transform(index: IvfIndex, input_dataset: Any) -> tuple[HostArray, HostArray]:
+def transform(
+    index: IvfIndex, input_dataset: Any, *, resources: None = None
+) -> tuple[HostArray, HostArray]:
     """The lists and the codes that rows would get, without storing them.
 
     Parameters
     ----------
     index : Index of ivf_pq or ivf_sq
     input_dataset : array (n, dim), as the build takes it
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
     labels (n,) int32, codes (n, code_bytes) uint8, or (n, dim) int8 of ivf_sq, on the host
     """
     where = f"{kinds.of_index(index)}.transform"
+    validate.no_resources(where, resources)
     kinds.check_index(where, index)
     if isinstance(index, brute_force.Index) or payloads.is_whole(index.core.payload):
         raise bad_type(where, "index", "be of ivf_pq or ivf_sq", kinds.of_index(index))

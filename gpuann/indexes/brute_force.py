@@ -19,7 +19,7 @@ from gpuann.filters import Filter, Keep
 from gpuann.index import SearchShape, given_filter
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
-from gpuann.params import LEAST_WORKSPACE, WORKSPACE_LIMIT
+from gpuann.params import LEAST_WORKSPACE, NO_ARGUMENT, WORKSPACE_LIMIT
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -58,7 +58,14 @@ class Index:
 
 
 @annotate("brute_force.build")
-def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = None) -> Index:
+def build(
+    dataset: Any,
+    metric: str = "sqeuclidean",
+    metric_arg: float = 2.0,
+    *,
+    device: str | None = None,
+    resources: None = None,
+) -> Index:
     """Norms of all rows; on the CPU the rows themselves are not copied.
 
     Parameters
@@ -66,7 +73,9 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
     dataset : array (n_rows, dim), float32, float16, int8 or uint8, host or device; a memory-map; or
         chunks of rows, which are put together
     metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
+    metric_arg : float, default 2.0; cuVS's, no metric here has an argument
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -79,6 +88,8 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
            the rows, and 2 bytes a component more of float32 and float16 ones.
     """
     where = "brute_force.build"
+    validate.no_resources(where, resources)
+    validate.only(where, "metric_arg", metric_arg, *NO_ARGUMENT)
     how = metrics.check(where, metric)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "dataset", dataset)
@@ -96,6 +107,7 @@ def search(
     prefilter: Any = None,
     *,
     workspace_limit: int = WORKSPACE_LIMIT,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k nearest of all rows, exactly.
 
@@ -112,6 +124,7 @@ def search(
         One of gpuann.filters, booleans (n_rows,) or (n_queries, n_rows), or a list of ids.
     workspace_limit : int, default 1073741824; bytes that a search may take beside its result,
         and some 20 MB a thread
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -125,6 +138,7 @@ def search(
     Memory the result, workspace_limit bytes, and some 20 MB a thread.
     """
     where = "brute_force.search"
+    validate.no_resources(where, resources)
     validate.instance(where, "index", index, Index)
     limit = validate.integer(where, "workspace_limit", workspace_limit, LEAST_WORKSPACE)
 

@@ -36,6 +36,7 @@ def build(
     *,
     device: str | None = None,
     progress: bool = False,
+    resources: None = None,
 ) -> Index:
     """Cluster a sample of the rows and store every row in the list of its nearest centre.
 
@@ -46,6 +47,7 @@ def build(
         chunks of rows: a list of arrays, a function that returns an iterator, or an iterator
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
     progress : bool, default False; bars, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -59,6 +61,7 @@ def build(
     Order  same seed, same data: same bytes. inner_product trains its centres in L2.
     """
     where = "ivf_flat.build"
+    validate.no_resources(where, resources)
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = training.train(backend, rows, index_params, how, None, progress=progress)
@@ -103,6 +106,8 @@ def search(
     neighbors: HostArray | None = None,
     distances: HostArray | None = None,
     filter: Any = None,
+    *,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k nearest rows of each query among the lists that are probed.
 
@@ -120,6 +125,7 @@ def search(
         One of gpuann.filters, booleans (n_ids,) or (n_queries, n_ids), or a list of ids. A filter
         that keeps no more rows than the probed lists hold in the mean is answered exactly: all that
         it keeps are compared, and it holds a copy of them. (Not one with a set for each query.)
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -135,6 +141,7 @@ def search(
            threads, or the path that the batch size chooses.
     """
     where = "ivf_flat.search"
+    validate.no_resources(where, resources)
     validate.instance(where, "search_params", search_params, SearchParams)
     validate.instance(where, "index", index, Index)
     return search_ivf(where, search_params, index, queries, k, neighbors, distances, filter)
