@@ -10,7 +10,7 @@ whole until the new one is.
 from pathlib import Path
 from typing import Any
 
-from gpuann import backends, kinds, validate
+from gpuann import backends, foreign, io, kinds, validate
 from gpuann._nvtx import annotate
 from gpuann.distributed.shard_file import read_shard, save_shard
 from gpuann.errors import bad_type, bad_value
@@ -68,7 +68,8 @@ def load(
     Raises
     ------
     ValueError
-        If the file is damaged (cut short, changed), of a newer version, or no index; it says which.
+        If the file is damaged (cut short, changed), of a newer version, or no index; it says which,
+        and of files of FAISS, NumPy, HDF5 and others what reads them.
     """
     return load_kind("gpuann", None, filename, device=device, mmap=mmap, resources=resources)
 
@@ -86,10 +87,16 @@ def load_kind(
     where = f"{module}.load"
     validate.no_resources(where, resources)
     path, backend = _given_path(where, filename), backends.choose(where, device)
-    if path.is_dir():
-        way_out = "open it with gpuann.shards.load"
-        raise bad_value(where, str(path), "be the file of one index", "a folder", way_out)
-    shard = read_shard(where, path, mapped=mmap)
+    try:
+        if path.is_dir():
+            way_out = "open it with gpuann.shards.load"
+            raise bad_value(where, str(path), "be the file of one index", "a folder", way_out)
+        shard = read_shard(where, path, mapped=mmap)
+    except ValueError:
+        other = foreign.kind_of(path, io.SUFFIXES) if path.exists() else None
+        if other is None:
+            raise
+        raise bad_value(where, str(path), "be the file of a gpuann index", *other) from None
     found = kinds.name_of(shard.models)
     if kind is not None and found != kind:
         way_out = f"load it with {found}.load, or gpuann.load"

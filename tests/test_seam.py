@@ -15,7 +15,7 @@ PACKAGE = Path(gpuann.__file__).parent
 OPERATIONS = [name for name in vars(seam.Ops) if not name.startswith("_")]
 
 LEVELS = [
-    {"errors", "metric", "atomic", "checksums", "_nvtx", "_progress", "_version"},
+    {"errors", "metric", "atomic", "checksums", "foreign", "_nvtx", "_progress", "_version"},
     {"validate"},
     {"params"},
     {"cuda"},
