@@ -26,6 +26,8 @@ class IvfIndex:
     """An inverted-file index: immutable, arrays on its device."""
 
     core: ivf.Core
+    next_id: int = 0
+    """One more than the largest id that a row of it ever had: `extend` goes on from there."""
 
     def __len__(self) -> int:
         return len(self.core.lists.ids)

@@ -125,7 +125,9 @@ def build(
         return training.build_part(backend, models, part, ids, progress=show), models
 
     on = [[s + r * n_shards for r in range(n_replicas)] for s in range(n_shards)]
-    return sharded.assemble(where, how, rows.dim, places, on, fill, at_once=len(places))
+    return sharded.assemble(
+        where, how, rows.dim, places, on, fill, rows.n_rows, at_once=len(places)
+    )
 
 
 @annotate("shards.from_shards")

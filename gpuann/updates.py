@@ -1,5 +1,6 @@
 """Changes to an index: each gives a new one, the old one stays as it is for whoever searches it."""
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar, cast
@@ -25,9 +26,9 @@ I = TypeVar("I", bound=AnyIndex)
 def as_shard(index: AnyIndex) -> Shard:
     """The index on the host, with its models."""
     if isinstance(index, brute_force.Index):
-        return shard_of(None, index)
+        return shard_of(None, index, next_id=index.next_id)
     with index.backend.active():
-        return shard_of(training.models_of(index.core), index.core)
+        return shard_of(training.models_of(index.core), index.core, next_id=index.next_id)
 
 
 def as_index(shard: Shard, backend: Backend) -> Any:
@@ -35,7 +36,7 @@ def as_index(shard: Shard, backend: Backend) -> Any:
     part = shard.on(backend)
     if isinstance(part, brute_force.Index):
         return part
-    return kinds.module_of(cast("TrainedModels", shard.models)).Index(part)
+    return kinds.module_of(cast("TrainedModels", shard.models)).Index(part, shard.next_id)
 
 
 @annotate("extend")
@@ -55,7 +56,8 @@ def extend(
     index : Index
     new_vectors : array (n, dim), as the build takes it
     new_indices : array (n,) of integers, 0 or more, optional
-        Their ids; on from the largest by default.
+        Their ids; by default on from the largest that a row of the index ever had, so that no id
+        comes back when the last rows have been deleted.
     on_duplicate : {"raise", "replace"}, default "raise"
         What to do with ids that are in the index: refuse them, or put the new rows in their place.
     progress : bool, default False; bars, if standard error is a terminal
@@ -84,7 +86,8 @@ def extend(
     held = old.payload[0].dtype
     if payloads.is_whole(old.payload) and rows.dtype != held:
         raise bad_type(where, "new_vectors", f"be {held} as the rows there are", rows.dtype)
-    names = _new_names(where, new_indices, rows.n_rows, old.ids)
+    ids = old.next_id if new_indices is None else new_indices
+    names = names_of(where, "new_indices", ids, rows.n_rows)
     there = np.isin(old.ids, names)
     if there.any() and on_duplicate == "raise":
         way_out = 'on_duplicate="replace" puts the new rows in their place'
@@ -94,16 +97,10 @@ def extend(
     rows.check()
     models: Any = index.metric if old.models is None else old.models
     new = store(where, index.backend, models, rows, names, drop=False, progress=progress)
+    new = dataclasses.replace(new, next_id=old.next_id)  # all of the old may have been replaced
     some = [old, new] if len(old) else [new]
     made: I = as_index(reshard.merge(some), index.backend)
     return made
-
-
-def _new_names(where: str, ids: Any, n: int, old: HostArray) -> HostArray:
-    """Ids of new rows (n,) int64, checked; running ones where there are none."""
-    if ids is None:
-        return names_of(where, "new_indices", int(old.max(initial=-1)) + 1, n)
-    return names_of(where, "new_indices", ids, n)
 
 
 @annotate("transform")

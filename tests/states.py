@@ -41,7 +41,7 @@ class Changes(RuleBasedStateMachine):
             more = {"n_lists": 5, "kmeans_n_iters": 2, "metric": metric}
             params = self.module.IndexParams(**KINDS[kind], **more)
             self.index = self.module.build(params, rows, device=self.device)
-        self.held = {}
+        self.held, self.next = {}, 0
         self.note(range(60))
 
     def some_rows(self, n):
@@ -54,6 +54,7 @@ class Changes(RuleBasedStateMachine):
         """What the index has of these ids is what it must go on having."""
         ids = [int(i) for i in ids]
         self.held |= zip(ids, self.module.reconstruct(self.index, ids), strict=True)
+        self.next = max([self.next, *(i + 1 for i in ids)])
 
     def some_ids(self, share):
         ids = np.array(sorted(self.held))
@@ -62,7 +63,7 @@ class Changes(RuleBasedStateMachine):
     @precondition(lambda self: len(self.held) < MOST)
     @rule(n=st.integers(1, 30))
     def extend(self, n):
-        first = max(self.held) + 1
+        first = self.next  # whatever has been deleted since
         self.index = self.module.extend(self.index, self.some_rows(n))
         self.note(range(first, first + n))
 

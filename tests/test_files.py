@@ -127,6 +127,8 @@ FORGED = {
     "dim text": lambda about, _: about.update(dim="12"),
     "metric": lambda about, _: about.update(metric="../../etc/passwd"),
     "residual": lambda about, _: about.update(by_residual=3),
+    "next id": lambda about, _: about.update(next_id=-1),
+    "next id text": lambda about, _: about.update(next_id="7"),
     "no dim": lambda about, _: about.pop("dim"),
     "codes": lambda _, a: a.update(codes=a["codes"][:, :-1]),
     "codes' dtype": lambda _, a: a.update(codes=a["codes"].view(np.int8)),

@@ -31,6 +31,7 @@ def about(shard: Shard) -> dict[str, Any]:
         "dim": shard.dim,
         "fingerprint": shard.fingerprint,
         "n_dropped": shard.n_dropped,
+        "next_id": shard.next_id,
         "by_residual": shard.models is None or shard.models.by_residual,
         "parameters": _parameters(shard),
     }
@@ -102,7 +103,8 @@ def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArr
         payload: Payload = payloads.of_models(models, read)
     else:
         payload = FlatPayload(read["vectors"], read.get("scale"), read.get("shift"))
-    shard = Shard(how, dim, models, payload, lists, int(said.get("n_dropped", 0)))
+    n_dropped, next_id = int(said.get("n_dropped", 0)), said.get("next_id", 0)  # not in old files
+    shard = Shard(how, dim, models, payload, lists, n_dropped, next_id)
     if shard.fingerprint != said.get("fingerprint"):
         got = "a damaged one: quantisers of another fingerprint"
         raise bad_value(where, str(path), "hold an index", got)

@@ -30,6 +30,8 @@ class Index:
     metric: Metric
     payload: FlatPayload
     lists: Lists
+    next_id: int = 0
+    """One more than the largest id that a row of it ever had: `extend` goes on from there."""
 
     def __len__(self) -> int:
         return len(self.payload.vectors)
@@ -202,12 +204,15 @@ def build_part(
     """An index of checked rows; ids (n_rows,) int64 are their names, None for row numbers. searched
     False: it is only taken apart again.
     """
+    next_id = rows.n_rows if ids is None else int(ids.max()) + 1
     with backend.active():
         names = None if ids is None else backend.put(ids)
-        return _build(backend, rows, how, names, searched=searched)
+        return _build(backend, rows, how, names, next_id, searched=searched)
 
 
-def _build(backend: Backend, rows: arrays.Rows, how: Metric, ids: Any, *, searched: bool) -> Index:
+def _build(
+    backend: Backend, rows: arrays.Rows, how: Metric, ids: Any, next_id: int, *, searched: bool
+) -> Index:
     xp = backend.xp
     sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
     shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
@@ -222,4 +227,4 @@ def _build(backend: Backend, rows: arrays.Rows, how: Metric, ids: Any, *, search
     if searched:
         payload = backend.prepared(payload, one)
     backend.synchronize()  # the index may be searched on another stream
-    return Index(backend, how, payload, one)
+    return Index(backend, how, payload, one, next_id)

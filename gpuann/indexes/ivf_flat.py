@@ -65,7 +65,8 @@ def build(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = training.train(backend, rows, index_params, how, None, progress=progress)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    core = training.build_part(backend, models, rows, progress=progress)
+    return warned(where, Index(core, rows.n_rows))
 
 
 @annotate("ivf_flat.build_precomputed")
@@ -86,7 +87,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 
 def given_models(

@@ -207,7 +207,8 @@ def build(
     backend, rows, how = open_rows(where, index_params, dataset, device)
     shape = code_shape(where, index_params, rows.dim)
     models = training.train(backend, rows, index_params, how, shape, progress=progress)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    core = training.build_part(backend, models, rows, progress=progress)
+    return warned(where, Index(core, rows.n_rows))
 
 
 @annotate("ivf_pq.build_precomputed")
@@ -233,7 +234,7 @@ def build_precomputed(
     shape = code_shape(where, index_params, rows.dim)
     given = centers, pq_centers, rotation_matrix
     models = given_pq.models(where, index_params, shape, rows.dim, how, *given)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 
 @annotate("ivf_pq.search")

@@ -124,7 +124,8 @@ def build(
     models = training.train(backend, rows, index_params, how, learnt, progress=progress)
     if bounds is not None:
         models = training.with_given_bounds(where, models, shape, bounds)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    core = training.build_part(backend, models, rows, progress=progress)
+    return warned(where, Index(core, rows.n_rows))
 
 
 @annotate("ivf_sq.build_precomputed")
@@ -146,7 +147,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers, bounds)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 
 def given_models(

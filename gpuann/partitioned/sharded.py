@@ -32,6 +32,8 @@ class ShardedIndex:
     """shards[s][r]: replica r of partition s."""
     models: tuple[TrainedModels | None, ...]
     """Of each partition: the same object for all where they share one; None for brute force."""
+    next_id: int
+    """More than every id that a row of it ever had."""
 
     def __len__(self) -> int:
         return sum(len(replicas[0]) for replicas in self.shards)
@@ -77,7 +79,8 @@ def place(
 
     n_shards = n_parts if scope == "shared" else len(shards)
     on = [[s % n_parts + r * n_parts for r in range(n_replicas)] for s in range(n_shards)]
-    return assemble(where, first.metric, first.dim, places, on, fill, at_once=1)
+    shape, next_id = (first.metric, first.dim), max(shard.next_id for shard in shards)
+    return assemble(where, *shape, places, on, fill, next_id, at_once=1)
 
 
 Made = tuple[Part, TrainedModels | None]
@@ -91,6 +94,8 @@ def assemble(
     places: list[Backend],
     on: list[list[int]],
     fill: Callable[[int, int], Made],
+    next_id: int,
+    *,
     at_once: int,
 ) -> ShardedIndex:
     """fill(place, shard) for the places on[shard] of every shard, so many at once."""
@@ -106,7 +111,7 @@ def assemble(
         held[shard].append(Partition(backend, part, threads[backend.device]))
     models = {shard: its_own for (_, shard), (_, its_own) in zip(work, made, strict=True)}
     shards = tuple(tuple(replicas) for replicas in held)
-    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))))
+    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))), next_id)
 
 
 def check_comparable(where: str, shards: Sequence[Shard]) -> None:
