@@ -12,14 +12,19 @@ from typing import Any
 
 from gpuann import backends, foreign, io, kinds, validate
 from gpuann._nvtx import annotate
-from gpuann.distributed.shard_file import read_shard, save_shard
+from gpuann.distributed.shard_file import read_index, save_refined, save_shard
 from gpuann.errors import bad_type, bad_value
+from gpuann.indexes import refined
 from gpuann.updates import AnyIndex, as_index, as_shard
 
 
 @annotate("save")
 def save(
-    filename: Any, index: AnyIndex, include_dataset: bool = True, *, resources: None = None
+    filename: Any,
+    index: AnyIndex | refined.Index,
+    include_dataset: bool = True,
+    *,
+    resources: None = None,
 ) -> None:
     """Write an index to a file, in place of one that is there.
 
@@ -35,7 +40,10 @@ def save(
     Memory the arrays of an index on a GPU, on the host.
     """
     where = f"{kinds.of_index(index)}.save"
-    kinds.check_index(where, index)
+    inner: Any = index.inner if isinstance(index, refined.Index) else index
+    if isinstance(index, str | Path) and not isinstance(filename, str | Path):
+        raise bad_type(where, "arguments", "be a filename, then an index", "them the other way")
+    kinds.check_index(where, inner)
     validate.no_resources(where, resources)
     validate.only(where, "include_dataset", include_dataset, True, "a file holds its rows")
     path = _given_path(where, filename)
@@ -43,7 +51,10 @@ def save(
         raise bad_value(where, str(path), "be the name of a file", "a folder")
     if not path.parent.is_dir():
         raise bad_value(where, str(path.parent), "be a folder", "none of that name")
-    save_shard(path, as_shard(index))
+    if isinstance(index, refined.Index):
+        save_refined(path, as_shard(inner), index.dataset)
+    else:
+        save_shard(path, as_shard(inner))
 
 
 @annotate("load")
@@ -63,7 +74,7 @@ def load(
 
     Returns
     -------
-    Index of brute_force, ivf_flat, ivf_pq or ivf_sq
+    Index of brute_force, ivf_flat, ivf_pq, ivf_sq or refined
 
     Raises
     ------
@@ -91,17 +102,18 @@ def load_kind(
         if path.is_dir():
             way_out = "open it with gpuann.shards.load"
             raise bad_value(where, str(path), "be the file of one index", "a folder", way_out)
-        shard = read_shard(where, path, mapped=mmap)
+        shard, dataset = read_index(where, path, mapped=mmap)
     except ValueError:
         other = foreign.kind_of(path, io.SUFFIXES) if path.exists() else None
         if other is None:
             raise
         raise bad_value(where, str(path), "be the file of a gpuann index", *other) from None
-    found = kinds.name_of(shard.models)
+    found = kinds.name_of(shard.models) if dataset is None else "refined"
     if kind is not None and found != kind:
         way_out = f"load it with {found}.load, or gpuann.load"
         raise bad_value(where, str(path), f"hold an index of {kind}", f"one of {found}", way_out)
-    return as_index(shard, backend)
+    index = as_index(shard, backend)
+    return index if dataset is None else refined.Index(index, dataset)
 
 
 def _given_path(where: str, filename: Any) -> Path:

@@ -1,7 +1,6 @@
 """Changes to an index: each gives a new one, the old one stays as it is for whoever searches it."""
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -14,7 +13,7 @@ from gpuann.backends import Backend
 from gpuann.codecs import payloads
 from gpuann.distributed import reshard
 from gpuann.distributed.shard import Shard, distinct, names_of, shard_of, store
-from gpuann.errors import bad_type, bad_value
+from gpuann.errors import bad_type, bad_value, warn
 from gpuann.index import IvfIndex
 from gpuann.indexes import brute_force
 from gpuann.trained import TrainedModels
@@ -164,8 +163,7 @@ def delete(index: I, ids: Any, *, missing: str = "warn") -> I:
     if n_missing and missing == "raise":
         raise bad_value(where, "ids", "be in the index", f"{n_missing} of {len(gone)} that are not")
     if n_missing and missing == "warn":
-        text = f"{where}: {n_missing} of {len(gone)} ids are not in the index"
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warn(f"{where}: {n_missing} of {len(gone)} ids are not in the index")
     keep = ~np.isin(old.ids, gone)
     if not keep.any():
         raise bad_value(where, "ids", "leave a row in the index", "all of them", "drop the index")

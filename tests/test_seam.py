@@ -34,13 +34,13 @@ LEVELS = [
     {"distributed"},
     {"partitioned", "updates", "lookups"},
     {"files", "exchange", "pipelines", "streamed", "shards"},
-    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq"},
+    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "refined"},
     {"factory"},
     {"commands", "demo"},
     {"cli"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("demo", "commands")]
+WITHIN = [("errors", "metric"), ("rerank", "indexes"), ("demo", "commands")]
 
 
 def test_there_are_ten_operations():

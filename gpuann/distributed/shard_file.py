@@ -12,8 +12,10 @@ from gpuann.distributed import sound
 from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
 from gpuann.trained import TrainedModels
+from gpuann.validate import DTYPES
 
 KIND = "index"
+REFINED = "refined index"  # with the rows beside it, as `dataset`
 ROWS = ("ids", "norms", *payloads.ROWS)  # one entry a row: the large ones
 _MODELS = ("centers", "shift", "codebooks", "bounds", "scalar", "rotation")  # of TrainedModels
 
@@ -21,6 +23,11 @@ _MODELS = ("centers", "shift", "codebooks", "bounds", "scalar", "rotation")  # o
 def save_shard(path: Path, shard: Shard) -> None:
     """Write a shard's file."""
     storage.write(path, KIND, about(shard), arrays_of(shard))
+
+
+def save_refined(path: Path, shard: Shard, dataset: HostArray) -> None:
+    """Write the file of a shard and its rows (n_rows, dim), ascending by id."""
+    storage.write(path, REFINED, about(shard), {**arrays_of(shard), "dataset": dataset})
 
 
 def about(shard: Shard) -> dict[str, Any]:
@@ -64,13 +71,31 @@ def arrays_of(shard: Shard) -> dict[str, HostArray]:
 def read_shard(where: str, path: Path, *, mapped: bool) -> Shard:
     """A shard from its file, every checksum compared; `mapped` leaves its rows in the file."""
     file = storage.StoredFile(where, path, KIND)
+    return _shard(where, path, file.about, _read(file, mapped))
+
+
+def read_index(where: str, path: Path, *, mapped: bool) -> tuple[Shard, HostArray | None]:
+    """`read_shard` of a file that may have the rows beside it, which are None where it has not."""
+    file = storage.StoredFile(where, path, KIND, REFINED)
+    read = _read(file, mapped)
+    dataset = read.pop("dataset", None) if file.kind == REFINED else None
+    shard = _shard(where, path, file.about, read)
+    if file.kind == REFINED:
+        shape = None if dataset is None else dataset.shape
+        if dataset is None or shape != (len(shard), shard.dim) or str(dataset.dtype) not in DTYPES:
+            got = f"a damaged one: rows of shape {shape} for ({len(shard)}, {shard.dim})"
+            raise bad_value(where, str(path), "hold an index", got)
+    return shard, dataset
+
+
+def _read(file: storage.StoredFile, mapped: bool) -> dict[str, HostArray]:
     if mapped:
         file.verify()
-    read = {
-        name: file.map(name) if mapped and name in ROWS else file.read(name)
+    large = {*ROWS, "dataset"}
+    return {
+        name: file.map(name) if mapped and name in large else file.read(name)
         for name in file.entries
     }
-    return _shard(where, path, file.about, read)
 
 
 def read_ids(where: str, path: Path) -> HostArray:
