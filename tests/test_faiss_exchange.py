@@ -76,9 +76,7 @@ def test_an_index_with_its_rows(inner):
     assert_like(back.search(QUERIES, 10), want)
     back.add(ROWS[:5])
     assert back.ntotal == 2005
-    with pytest.raises(
-        ValueError, match=r"ids must be 0, 1, ... with IndexRefineFlat, got"
-    ):
+    with pytest.raises(ValueError, match=r"ids must be 0, 1, ... with IndexRefineFlat, got"):
         to_faiss(refined.delete(ours, [3]))
 
 

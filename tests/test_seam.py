@@ -40,7 +40,12 @@ LEVELS = [
     {"cli"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("rerank", "indexes"), ("demo", "commands")]
+WITHIN = [
+    ("errors", "metric"),
+    ("rerank", "indexes"),
+    ("lookups", "partitioned"),
+    ("demo", "commands"),
+]
 
 
 def test_there_are_ten_operations():

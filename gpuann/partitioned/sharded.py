@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from gpuann.engine import ivf, survivors
 from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_value
 from gpuann.filters import Filter
+from gpuann.index import SearchShape
+from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.partitioned.partitions import Asked, Found, Partition, gather, merged, scan_in_turn
 from gpuann.trained import TrainedModels
@@ -136,10 +138,16 @@ def backends_of(where: str, devices: Sequence[str], n_replicas: Any) -> list[Bac
     return [backends.choose(where, device) for device in devices]
 
 
-def search(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found:
-    """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
+def search(
+    cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked, lists: HostArray | None = None
+) -> Found:
+    """All partitions at once -> merged scan distances (n, k), ids (n, k). lists (n, n_probes) int32
+    are those of each query, if the caller chose them.
+    """
     probed = None
-    if index.has_one_model and len(index.shards) > 1 and not asked.exhaustive:
+    if lists is not None:
+        probed = _to_lists(index, x, lists)
+    elif index.has_one_model and len(index.shards) > 1 and not asked.exhaustive:
         probed = _probe(index, x, asked.n_probes, asked.workspace_limit)
     parts = cut_evenly(len(x), min(len(index.shards[0]), max(1, len(x))))
     # partitions of one device take turns with the same queries, so each helps the next
@@ -151,10 +159,10 @@ def search(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Fou
     names, futures = [], []
     for (cut, device), some in work.items():
         part = parts[cut]
-        lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
+        own = None if probed is None else ivf.Probed(*(a[part] for a in probed))
         names.append(f"partition {', '.join(str(s) for s, _ in some)} on {device}")
         turns = [replica for _, replica in some]
-        futures.append(scan_in_turn(cpu, turns, x[part], part, asked, lists))
+        futures.append(scan_in_turn(cpu, turns, x[part], part, asked, own))
     answers = gather("shards.search", names, futures)
     dists, ids = merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
     if index.metric == "cosine":  # after the merge: it makes ties of what was in order
@@ -182,6 +190,44 @@ def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.
     found = gather("shards.search", names, futures)
     columns = zip(*found, strict=True)
     return ivf.Probed(*(np.concatenate(column) for column in columns))
+
+
+def _to_lists(index: ShardedIndex, x: HostArray, lists: HostArray) -> ivf.Probed:
+    """The given lists of every query with their distances, which are the same on all partitions."""
+    finder = index.shards[0][0]
+    core, backend = cast("ivf.Core", finder.part), finder.backend
+
+    def work() -> ivf.Probed:
+        found = ivf.to_lists(core, x, backend.put(lists))
+        return ivf.Probed(*(backend.get(a) for a in found))
+
+    name = f"the distances to the lists on {backend.device}"
+    probed: ivf.Probed = gather("shards.search", [name], [finder.submit(len(x), work)])[0]
+    return probed
+
+
+def answer(
+    where: str,
+    cpu: Backend,
+    index: ShardedIndex,
+    queries: Any,
+    k: int,
+    neighbors: Any,
+    distances: Any,
+    run: Callable[[HostArray, int], Found],
+) -> tuple[Any, Any]:
+    """Check a search's arguments, run it on the host's queries, answer where the queries are."""
+    shape = SearchShape(cpu, index.metric, index.dim, len(index))
+    there = holder(index, queries)
+    if there is None:
+        return run_search(where, shape, queries, k, neighbors, distances, run)
+    wanted = *queries.shape[:1], validate.n_results(where, k)
+    arrays.check_output(where, "distances", distances, wanted, np.float32, on_device=True)
+    arrays.check_output(where, "neighbors", neighbors, wanted, np.int64, on_device=True)
+    found = run_search(where, shape, queries, k, None, None, run)
+    with there.active():
+        dists, ids = there.put(found[0]), there.put(found[1])
+        return arrays.output(distances, dists), arrays.output(neighbors, ids)
 
 
 def holder(index: ShardedIndex, queries: Any) -> Backend | None:
