@@ -8,6 +8,7 @@ import gpuann
 BEGIN, END = "<!-- made by: python -m bench.api -->", "<!-- end of the calls -->"
 KINDS = ("brute_force", "ivf_flat", "ivf_pq", "ivf_sq")
 OTHERS = (
+    ("refined", gpuann.refined),
     ("filters", gpuann.filters),
     ("quantize.pq", gpuann.quantize.pq),
     ("quantize.scalar", gpuann.quantize.scalar),

@@ -10,6 +10,7 @@ from gpuann import (
     ivf_sq,
     kmeans,
     quantize,
+    refined,
     shards,
     streamed,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "load",
     "quantize",
     "refine",
+    "refined",
     "save",
     "set_num_threads",
     "shards",

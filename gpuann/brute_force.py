@@ -24,9 +24,12 @@ __all__ = [
 ]
 
 
-def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Index:
-    """The index of a file; one of another kind is refused. filename, device and mmap as in
-    `gpuann.load`.
+def load(
+    filename: Any, *, device: str | None = None, mmap: bool = False, resources: None = None
+) -> Index:
+    """The index of a file; one of another kind is refused. filename, device, mmap and resources as
+    in `gpuann.load`.
     """
-    found: Index = load_kind("brute_force", "brute_force", filename, device=device, mmap=mmap)
+    asked: Any = {"device": device, "mmap": mmap, "resources": resources}
+    found: Index = load_kind("brute_force", "brute_force", filename, **asked)
     return found

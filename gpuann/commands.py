@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import brute_force, factory, files, io, ivf_flat, ivf_pq, ivf_sq, kinds, rerank
+from gpuann import brute_force, factory, files, io, ivf_flat, ivf_pq, ivf_sq, kinds, refined, rerank
 from gpuann.arrays import HostArray
 from gpuann.errors import bad_value
 from gpuann.exchange import from_faiss, to_faiss
@@ -29,9 +29,6 @@ def build(
     named = {"seed": seed, "kmeans_n_iters": n_iters}
     given = {name: value for name, value in named.items() if value is not None}
     made = factory.index_factory(rows.shape[1], index, metric, **given)
-    if made.refined:
-        way_out = "leave it out, and search with --refine and the file of vectors"
-        raise bad_value(where, "--index", "be without RFlat for a file", repr(index), way_out)
     begin = time.perf_counter()
     found = made.build(rows, device=device, progress=True)
     built = time.perf_counter() - begin
@@ -96,17 +93,22 @@ def _searcher(
     index: Any, n_probes: int, refine: Path | None, k_factor: int, device: str | None
 ) -> Callable[[Any, int], tuple[HostArray, HostArray]]:
     """search(queries, k) of any index."""
-    module = {m.Index: m for m in (brute_force, ivf_flat, ivf_pq, ivf_sq)}[type(index)]
+    inner: Any = index.inner if isinstance(index, refined.Index) else index
+    module = {m.Index: m for m in (brute_force, ivf_flat, ivf_pq, ivf_sq)}[type(inner)]
+    asked = None if module is brute_force else module.SearchParams(n_probes=n_probes)
     if k_factor < 1:
         raise bad_value("gpuann search", "--k-factor", "be at least 1", k_factor)
     rows = None if refine is None else _array(io.open_vectors(refine))
 
     def run(x: Any, k: int) -> tuple[HostArray, HostArray]:
-        x, wanted = _array(x), k if rows is None else min(k * k_factor, max(k, len(index)))
+        x = _array(x)
+        if rows is None and isinstance(index, refined.Index):
+            return refined.search(asked, index, x, k, k_factor=k_factor)
+        wanted = k if rows is None else min(k * k_factor, max(k, len(index)))
         if module is brute_force:
-            found = brute_force.search(index, x, wanted)
+            found = brute_force.search(inner, x, wanted)
         else:
-            found = module.search(module.SearchParams(n_probes=n_probes), index, x, wanted)
+            found = module.search(asked, inner, x, wanted)
         if rows is None:
             return found
         return rerank.refine(rows, x, found[1], k, index.metric, device=device)
@@ -145,7 +147,7 @@ def evaluate(
         raise bad_value(where, "--truth", "be given, or --data to find it", "neither")
     points = []
     for n in n_probes:
-        run = _searcher(found, n, None, 1, device)
+        run = _searcher(found, n, None, 4, device)
         run(x[:1], k)  # compiled and loaded
         begin = time.perf_counter()
         ids = run(x, k)[1]
@@ -165,6 +167,7 @@ def info(path: Path, *, column: str | None) -> dict[str, Any]:
         n, dim = found.shape
         return {"file": str(path), "rows": n, "dim": dim, "dtype": str(found.dtype)}
     index = files.load(path, device="cpu", mmap=True)
+    inner = index.inner if isinstance(index, refined.Index) else index
     result: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
@@ -174,8 +177,8 @@ def info(path: Path, *, column: str | None) -> dict[str, Any]:
         "metric": index.metric,
     }
     for name in ("n_lists", "pq_dim", "pq_bits", "pq_len", "by_residual", "imbalance"):
-        if hasattr(index, name):
-            result[name] = getattr(index, name)
+        if hasattr(inner, name):
+            result[name] = getattr(inner, name)
     return result
 
 

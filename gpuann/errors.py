@@ -6,6 +6,9 @@
 Value and shape are ValueError, dtype and kind are TypeError, the machine is BackendError.
 """
 
+import sys
+import warnings
+
 
 class BackendError(RuntimeError):
     """The machine cannot do what was asked: no such device, driver or package."""
@@ -29,3 +32,11 @@ def bad_type(
 ) -> TypeError:
     """A TypeError in the house form, to be raised by the caller."""
     return TypeError(message(where, name, rule, got, way_out))
+
+
+def warn(text: str) -> None:
+    """A UserWarning at the line outside of this package that led to it."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gpuann."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, UserWarning, stacklevel=level)

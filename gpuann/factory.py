@@ -5,7 +5,7 @@ index_factory(96, "IVF1024,PQ48x8,RFlat").build(rows)
 [OPQ16,] [IVF1024,] Flat | SQ8 | PQ16 | PQ16x6 [,RFlat]
 OPQ16, RR       a rotation before PQ, learnt or drawn; the number is that of PQ
 IVF1024         inverted lists; without it there is one list, which holds all rows
-RFlat           the rows are kept, and the best results of a search compared with them
+RFlat           the rows are kept, and the best results compared with them: `gpuann.refined`
 """
 
 import difflib
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from gpuann import arrays, brute_force, ivf_flat, ivf_pq, ivf_sq, metric, validate
+from gpuann import arrays, brute_force, ivf_flat, ivf_pq, ivf_sq, metric, refined, validate
 from gpuann._nvtx import annotate
 from gpuann.errors import bad_type, bad_value
-from gpuann.params import IvfIndexParams, IvfSearchParams
-from gpuann.rerank import refine
+from gpuann.params import IvfIndexParams
 
 _PIECES = {
     "rotation": re.compile(r"OPQ(\d+)|RR"),
@@ -53,7 +52,7 @@ class Factory:
 
     def build(self, dataset: Any, *, device: str | None = None, progress: bool = False) -> Any:
         """The index of rows (n, dim), as the module's own build takes them: its Index, or a
-        `RefinedIndex`, which refers to the rows.
+        `refined.Index`, which refers to the rows.
         """
         where = "index_factory.build"
         if arrays.is_one_shot(dataset):
@@ -67,57 +66,13 @@ class Factory:
         else:
             more = {"device": device, "progress": progress}
             index = self.module.build(self.index_params, dataset, **more)
-        return RefinedIndex(index, rows.whole(), self.metric) if self.refined else index
+        return refined.build(index, dataset) if self.refined else index
 
     @property
     def module(self) -> ModuleType:
         """The public module."""
         modules = {"ivf_flat": ivf_flat, "ivf_pq": ivf_pq, "ivf_sq": ivf_sq}
         return modules.get(self.kind, brute_force)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class RefinedIndex:
-    """An index and the rows that it was built from."""
-
-    index: Any
-    dataset: Any
-    """(n_rows, dim), where they were."""
-    metric: str
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __repr__(self) -> str:
-        return f"factory.RefinedIndex({self.index!r})"
-
-    def search(
-        self, search_params: IvfSearchParams | None, queries: Any, k: int, *, k_factor: int = 4
-    ) -> tuple[Any, Any]:
-        """The k best of k * k_factor results, by their exact distances.
-
-        search_params of the kind of index, None for brute force. -> distances (n_queries, k)
-        float32, ids (n_queries, k) int64.
-        """
-        where = "factory.RefinedIndex.search"
-        if arrays.is_chunked(queries):
-            raise bad_type(where, "queries", "be one array", "chunks", "search chunk by chunk")
-        k = validate.n_results(where, k)
-        wanted = min(k * validate.integer(where, "k_factor", k_factor, 1), max(k, len(self)))
-        module = _module_of(self.index)
-        if module is brute_force:
-            found = brute_force.search(self.index, queries, wanted)
-        else:
-            found = module.search(search_params, self.index, queries, wanted)
-        refined: tuple[Any, Any] = refine(
-            self.dataset, queries, found[1], k, self.metric, device=self.index.device
-        )
-        return refined
-
-
-def _module_of(index: Any) -> ModuleType:
-    named = {m.Index: m for m in (brute_force, ivf_flat, ivf_pq, ivf_sq)}
-    return named[type(index)]
 
 
 @annotate("index_factory")

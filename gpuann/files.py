@@ -10,38 +10,57 @@ whole until the new one is.
 from pathlib import Path
 from typing import Any
 
-from gpuann import backends, kinds
+from gpuann import backends, foreign, io, kinds, validate
 from gpuann._nvtx import annotate
-from gpuann.distributed.shard_file import read_shard, save_shard
+from gpuann.distributed.shard_file import read_index, save_refined, save_shard
 from gpuann.errors import bad_type, bad_value
+from gpuann.indexes import refined
 from gpuann.updates import AnyIndex, as_index, as_shard
 
 
 @annotate("save")
-def save(filename: Any, index: AnyIndex) -> None:
+def save(
+    filename: Any,
+    index: AnyIndex | refined.Index,
+    include_dataset: bool = True,
+    *,
+    resources: None = None,
+) -> None:
     """Write an index to a file, in place of one that is there.
 
     Parameters
     ----------
     filename : path
     index : Index
+    include_dataset : True; cuVS's, the rows are always in the file
+    resources : None; cuVS's
 
     Notes
     -----
     Memory the arrays of an index on a GPU, on the host.
     """
     where = f"{kinds.of_index(index)}.save"
-    kinds.check_index(where, index)
+    inner: Any = index.inner if isinstance(index, refined.Index) else index
+    if isinstance(index, str | Path) and not isinstance(filename, str | Path):
+        raise bad_type(where, "arguments", "be a filename, then an index", "them the other way")
+    kinds.check_index(where, inner)
+    validate.no_resources(where, resources)
+    validate.only(where, "include_dataset", include_dataset, True, "a file holds its rows")
     path = _given_path(where, filename)
     if path.is_dir():
         raise bad_value(where, str(path), "be the name of a file", "a folder")
     if not path.parent.is_dir():
         raise bad_value(where, str(path.parent), "be a folder", "none of that name")
-    save_shard(path, as_shard(index))
+    if isinstance(index, refined.Index):
+        save_refined(path, as_shard(inner), index.dataset)
+    else:
+        save_shard(path, as_shard(inner))
 
 
 @annotate("load")
-def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Any:
+def load(
+    filename: Any, *, device: str | None = None, mmap: bool = False, resources: None = None
+) -> Any:
     """The index of a file, of whichever kind it is.
 
     Parameters
@@ -51,34 +70,50 @@ def load(filename: Any, *, device: str | None = None, mmap: bool = False) -> Any
     mmap : bool, default False
         Leave the rows in the file and read them when they are searched; for the CPU. The file may
         be replaced meanwhile, but not changed in place.
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
-    Index of brute_force, ivf_flat, ivf_pq or ivf_sq
+    Index of brute_force, ivf_flat, ivf_pq, ivf_sq or refined
 
     Raises
     ------
     ValueError
-        If the file is damaged (cut short, changed), of a newer version, or no index; it says which.
+        If the file is damaged (cut short, changed), of a newer version, or no index; it says which,
+        and of files of FAISS, NumPy, HDF5 and others what reads them.
     """
-    return load_kind("gpuann", None, filename, device=device, mmap=mmap)
+    return load_kind("gpuann", None, filename, device=device, mmap=mmap, resources=resources)
 
 
 def load_kind(
-    module: str, kind: str | None, filename: Any, *, device: str | None, mmap: bool
+    module: str,
+    kind: str | None,
+    filename: Any,
+    *,
+    device: str | None,
+    mmap: bool,
+    resources: None,
 ) -> Any:
     """`load` of one kind of index, or of any."""
     where = f"{module}.load"
+    validate.no_resources(where, resources)
     path, backend = _given_path(where, filename), backends.choose(where, device)
-    if path.is_dir():
-        way_out = "open it with gpuann.shards.load"
-        raise bad_value(where, str(path), "be the file of one index", "a folder", way_out)
-    shard = read_shard(where, path, mapped=mmap)
-    found = kinds.name_of(shard.models)
+    try:
+        if path.is_dir():
+            way_out = "open it with gpuann.shards.load"
+            raise bad_value(where, str(path), "be the file of one index", "a folder", way_out)
+        shard, dataset = read_index(where, path, mapped=mmap)
+    except ValueError:
+        other = foreign.kind_of(path, io.SUFFIXES) if path.exists() else None
+        if other is None:
+            raise
+        raise bad_value(where, str(path), "be the file of a gpuann index", *other) from None
+    found = kinds.name_of(shard.models) if dataset is None else "refined"
     if kind is not None and found != kind:
         way_out = f"load it with {found}.load, or gpuann.load"
         raise bad_value(where, str(path), f"hold an index of {kind}", f"one of {found}", way_out)
-    return as_index(shard, backend)
+    index = as_index(shard, backend)
+    return index if dataset is None else refined.Index(index, dataset)
 
 
 def _given_path(where: str, filename: Any) -> Path:

@@ -1,7 +1,6 @@
 """What the public index modules share: the index object, opening the data, training, searching."""
 
 import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -13,7 +12,7 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.engine import ivf, survivors
-from gpuann.errors import bad_value
+from gpuann.errors import bad_value, warn
 from gpuann.filters import Filter, Keep
 from gpuann.metric import Metric, check, reported
 from gpuann.params import IvfIndexParams, IvfSearchParams
@@ -26,6 +25,8 @@ class IvfIndex:
     """An inverted-file index: immutable, arrays on its device."""
 
     core: ivf.Core
+    next_id: int = 0
+    """One more than the largest id that a row of it ever had: `extend` goes on from there."""
 
     def __len__(self) -> int:
         return len(self.core.lists.ids)
@@ -116,11 +117,10 @@ def warned(where: str, index: I) -> I:
     sizes = index.backend.get(index.list_sizes)
     most = int(sizes.max())
     if len(sizes) >= _FEWEST_LISTS and most > _MUCH * max(1, len(index)):
-        text = (
+        warn(
             f"{where}: list {int(sizes.argmax())} holds {most:,} of {len(index):,} rows, imbalance "
             f"{index.imbalance:.1f}: searches that probe it are slow; balanced=True evens lists out"
         )
-        warnings.warn(text, UserWarning, stacklevel=4)
     return index
 
 

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from gpuann import training, validate
 from gpuann.errors import bad_type, bad_value
-from gpuann.indexes import brute_force, ivf_flat, ivf_pq, ivf_sq
+from gpuann.indexes import brute_force, given_pq, ivf_flat, ivf_pq, ivf_sq, refined
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
@@ -41,7 +41,8 @@ def given_models(
     if isinstance(params, ivf_sq.IndexParams):
         return ivf_sq.given_models(where, params, dim, how, centers, bounds)
     if isinstance(params, ivf_pq.IndexParams):
-        return ivf_pq.given_models(where, params, dim, how, centers, pq_centers)
+        shape = ivf_pq.code_shape(where, params, dim)
+        return given_pq.models(where, params, shape, dim, how, centers, pq_centers)
     check_build(where, params)
     return ivf_flat.given_models(where, cast("ivf_flat.IndexParams", params), dim, how, centers)
 
@@ -61,15 +62,18 @@ def module_of(models: TrainedModels) -> ModuleType:
 
 
 def of_index(index: object) -> str:
-    """The public module of an index."""
-    return type(index).__module__.rpartition(".")[2]
+    """The public module of an index; the package for what is none."""
+    package, _, name = type(index).__module__.rpartition(".")
+    return name if package == "gpuann.indexes" else "gpuann"
 
 
 def check_index(where: str, index: Any) -> None:
     """Raise unless it is an index of one device."""
     if not isinstance(index, brute_force.Index | ivf_flat.Index | ivf_pq.Index | ivf_sq.Index):
-        rule = "be an Index of brute_force, ivf_flat, ivf_pq or ivf_sq"
-        raise bad_type(where, "index", rule, type(index).__name__)
+        rule, got = "be an Index of brute_force, ivf_flat, ivf_pq or ivf_sq", type(index).__name__
+        kept = isinstance(index, refined.Index)
+        way_out = "gpuann.refined has what there is for it, and index.inner is one of those"
+        raise bad_type(where, "index", rule, f"{'refined.' * kept}{got}", way_out if kept else None)
 
 
 def check_search_of(where: str, params: Any, index: object) -> None:

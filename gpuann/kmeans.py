@@ -5,12 +5,12 @@ start from the same rows. Source: Lloyd, "Least squares quantization in PCM", IE
 Theory 1982; Arthur and Vassilvitskii, "k-means++", SODA 2007.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gpuann import arrays, backends, validate
+from gpuann import arrays, backends, starts, validate
 from gpuann._nvtx import annotate
 from gpuann._progress import bar
 from gpuann.backends import Backend
@@ -23,6 +23,12 @@ __all__ = ["KMeansParams", "cluster_cost", "fit", "predict"]
 INIT_METHODS = ("Random", "KMeansPlusPlus", "Array")
 
 
+_CUVS = (  # where another value would give another answer
+    ("n_init", 1, "fit with several seeds and keep the lowest inertia"),
+    ("hierarchical", False, "leave it out"),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class KMeansParams:
     """How to cluster.
@@ -31,8 +37,8 @@ class KMeansParams:
     ----------
     n_clusters : int, default 8
     init_method : {"Random", "KMeansPlusPlus", "Array"}, default "Random"
-        Distinct rows drawn at random; k-means++ draws, each in proportion to its squared distance
-        to the nearest one drawn before; or the `centroids` given to `fit`.
+        Distinct rows drawn at random; k-means++ draws (cuVS's default), one after the other, which
+        takes longer than the iterations; or the `centroids` given to `fit`.
     max_iter : int, default 300
         Lloyd iterations at most.
     tol : float, default 0.0001
@@ -41,6 +47,16 @@ class KMeansParams:
         Train on at most so many rows per cluster, drawn at random; None trains on all.
     seed : int, default 0
     metric : "sqeuclidean", default "sqeuclidean"
+    n_init : int, default 1
+    hierarchical : bool, default False
+        cuVS's, at these values only.
+    oversampling_factor : float, default 2.0
+    batch_samples : int, default 32768
+    batch_centroids : int, default 0
+    init_size : int, default 0
+    device_buffer_samples : int, default 0
+    hierarchical_n_iters : int, default 20
+        cuVS's, at any value and without effect.
     """
 
     n_clusters: int = 8
@@ -50,6 +66,14 @@ class KMeansParams:
     max_points_per_cluster: int | None = None
     seed: int = 0
     metric: str = "sqeuclidean"
+    n_init: int = field(default=1, repr=False)
+    hierarchical: bool = field(default=False, repr=False)
+    oversampling_factor: float = field(default=2.0, repr=False)
+    batch_samples: int = field(default=32768, repr=False)
+    batch_centroids: int = field(default=0, repr=False)
+    init_size: int = field(default=0, repr=False)
+    device_buffer_samples: int = field(default=0, repr=False)
+    hierarchical_n_iters: int = field(default=20, repr=False)
 
     def __post_init__(self) -> None:
         where = "kmeans.KMeansParams"
@@ -61,6 +85,8 @@ class KMeansParams:
             keep_integer(self, where, "max_points_per_cluster", 1)
         keep_integer(self, where, "seed", 0)
         validate.one_of(where, "metric", self.metric, ("sqeuclidean",))
+        for name, allowed, way_out in _CUVS:
+            validate.only(where, name, getattr(self, name), allowed, way_out)
 
 
 class Trained(NamedTuple):
@@ -78,9 +104,11 @@ def fit(
     params: KMeansParams,
     X: Any,  # noqa: N803 - cuVS's name
     centroids: Any = None,
+    sample_weights: None = None,
     *,
     device: str | None = None,
     progress: bool = False,
+    resources: None = None,
 ) -> tuple[Array, float, int]:
     """Cluster the rows of X.
 
@@ -89,8 +117,10 @@ def fit(
     params : KMeansParams
     X : array (n_rows, dim), float32, float16, int8 or uint8, host or device; or chunks of rows
     centroids : array (n_clusters, dim) float32, with init_method="Array"
+    sample_weights : None; cuVS's, every row weighs the same
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
     progress : bool, default False; a bar, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -105,6 +135,7 @@ def fit(
            farthest from its centroid (ties: the smaller row), one such row for each.
     """
     where = "kmeans.fit"
+    validate.no_resources(where, resources, sample_weights)
     validate.instance(where, "params", params, KMeansParams)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)
@@ -113,9 +144,11 @@ def fit(
         raise bad_value(
             where, "n_clusters", f"be at most the {rows.n_rows} rows of X", params.n_clusters
         )
-    start = _given_centroids(where, params, centroids, rows.dim)
+    start = starts.given(where, params.init_method, params.n_clusters, centroids, rows.dim)
     with backend.active():
-        sample = sample_rows(rows.n_rows, _sample_size(params, rows.n_rows), params.seed)
+        most = params.max_points_per_cluster
+        wanted = rows.n_rows if most is None else most * params.n_clusters
+        sample = sample_rows(rows.n_rows, wanted, params.seed)
         x = backend.put(rows.take(sample).astype(np.float32, copy=False))
         if start is None:
             start = initial_centers(backend, x, params, progress=progress)
@@ -131,21 +164,24 @@ def predict(
     params: KMeansParams,
     X: Any,  # noqa: N803 - cuVS's name
     centroids: Any,
+    sample_weights: None = None,
     *,
     device: str | None = None,
+    resources: None = None,
 ) -> tuple[Array, float]:
     """Nearest centroid of every row of X (n_rows, dim) -> labels (n_rows,) int32, inertia float.
 
-    centroids (n_clusters, dim) float32. Ties go to the smaller centroid. All of `params` but its
-    metric is without effect; it is there because cuVS has it.
+    centroids (n_clusters, dim) float32. Ties go to the smaller centroid. `params` is without effect
+    and there because cuVS has it, as sample_weights and resources are, which must be None.
     """
     where = "kmeans.predict"
+    validate.no_resources(where, resources, sample_weights)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)
     rows.check()
     inertia = 0.0
     with backend.active():
-        centers = backend.put(_centroids(where, centroids, rows.dim))
+        centers = backend.put(starts.checked(where, centroids, rows.dim))
         labels = backend.xp.empty(rows.n_rows, backend.xp.int32)
         for start, chunk in rows.chunks():
             part, dists = _assign(backend, chunk, centers)
@@ -160,17 +196,19 @@ def cluster_cost(
     centroids: Any,
     *,
     device: str | None = None,
+    resources: None = None,
 ) -> float:
     """Sum of squared distances of the rows of X (n_rows, dim) to their nearest centroid.
 
-    centroids (n_clusters, dim) float32.
+    centroids (n_clusters, dim) float32; resources None, cuVS's.
     """
     where = "kmeans.cluster_cost"
+    validate.no_resources(where, resources)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "X", X)
     rows.check()
     with backend.active():
-        return _inertia(backend, rows, backend.put(_centroids(where, centroids, rows.dim)))
+        return _inertia(backend, rows, backend.put(starts.checked(where, centroids, rows.dim)))
 
 
 def lloyd(
@@ -226,7 +264,7 @@ def initial_centers(
 ) -> Array:
     """The rows to start from: x (N, D) -> (n_clusters, D) float32."""
     if params.init_method == "KMeansPlusPlus":
-        return _plus_plus(backend, x, params.n_clusters, params.seed, progress=progress)
+        return starts.plus_plus(backend, x, params.n_clusters, params.seed, progress=progress)
     return x[backend.put(random_rows(len(x), params.n_clusters, params.seed))]
 
 
@@ -241,48 +279,6 @@ def sample_rows(n_rows: int, n: int, seed: int) -> arrays.HostArray:
     if n >= n_rows:
         return np.arange(n_rows)
     return np.sort(np.random.default_rng([seed, 0]).choice(n_rows, n, replace=False, shuffle=False))
-
-
-def _plus_plus(backend: Backend, x: Array, n: int, seed: int, *, progress: bool) -> Array:
-    random = np.random.default_rng([seed, 2])
-    chosen = [int(random.integers(len(x)))]
-    nearest: arrays.HostArray | None = None
-    for _ in bar(range(n - 1), "k-means++", show=progress):
-        _, last = backend.ops.assign(x[None], x[None, chosen[-1] : chosen[-1] + 1])
-        dists = backend.get(last[0]).astype(np.float64)
-        nearest = dists if nearest is None else np.minimum(nearest, dists)
-        total = np.cumsum(nearest)
-        at = int(np.searchsorted(total, random.random() * total[-1], side="right"))
-        chosen.append(min(at, len(x) - 1))
-    return x[backend.put(np.asarray(chosen))]
-
-
-def _sample_size(params: KMeansParams, n_rows: int) -> int:
-    if params.max_points_per_cluster is None:
-        return n_rows
-    return min(n_rows, params.max_points_per_cluster * params.n_clusters)
-
-
-def _given_centroids(
-    where: str, params: KMeansParams, centroids: Any, dim: int
-) -> arrays.HostArray | None:
-    if params.init_method != "Array":
-        if centroids is not None:
-            raise bad_value(where, "centroids", 'come with init_method="Array"', params.init_method)
-        return None
-    if centroids is None:
-        raise bad_value(where, "centroids", 'be given with init_method="Array"', None)
-    start = _centroids(where, centroids, dim)
-    if len(start) != params.n_clusters:
-        raise bad_value(where, "centroids", f"have {params.n_clusters} rows", len(start))
-    return start
-
-
-def _centroids(where: str, centroids: Any, dim: int) -> arrays.HostArray:
-    given = arrays.as_host(where, "centroids", centroids)
-    validate.matrix(where, "centroids", given, dim)
-    validate.finite(where, "centroids", given)
-    return np.ascontiguousarray(given, np.float32)
 
 
 def _assign(backend: Backend, chunk: arrays.HostArray, centers: Array) -> tuple[Array, Array]:

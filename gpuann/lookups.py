@@ -2,6 +2,7 @@
 rows by their ids.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -77,28 +78,45 @@ def range_search(
     """
     where = f"{kinds.of_index(index)}.range_search"
     params = _checked(where, search_params, index)
-    edge = _scan_limit(where, index.metric, radius)
-    bound = np.float32(min(max(float(radius), -_LARGEST), _LARGEST))  # as distances are
     backend, most = index.backend, len(index)
     with backend.active():
         x = query_rows(where, backend, queries, index.dim)
         x = backend.get(x) if backend.holds(x) else x
     kept = given_filter(where, "filter", filter, queries)
-    nothing = np.zeros(0, np.float32), np.zeros(0, np.int64)
-    found = [nothing] * len(x)
-    left, k = np.arange(len(x)), min(_FIRST_K, most)
-    while len(left):
+
+    def scan(rows: HostArray, k: int, farthest: HostArray) -> tuple[Any, Any]:
         check_results(where, backend, "the number of results of a query", k, index.dim)
-        farthest = np.full(len(left), edge, np.float32)
-        own = None if kept is None else kept.some(where, "filter", left, len(x), most)
-        scanned, ids = _scan(where, index, params, x[left], k, own, farthest)
-        dists = reported(index.metric, scanned)
-        within = dists >= bound if index.metric == "inner_product" else dists <= bound
-        within &= ids >= 0
-        full = within[:, -1] & (k < most)
+        own = None if kept is None else kept.some(where, "filter", rows, len(x), most)
+        return _scan(where, index, params, x[rows], k, own, farthest)
+
+    return within(where, index.metric, len(x), most, radius, scan)
+
+
+def within(
+    where: str,
+    how: Metric,
+    n_queries: int,
+    n_rows: int,
+    radius: Any,
+    scan: Callable[[HostArray, int, HostArray], tuple[Any, Any]],
+) -> InRange:
+    """What lies within a radius. scan takes numbers of queries (n,), how many to find of each, and
+    scan distances (n,) beyond which rows do not matter -> scan distances (n, k), ids (n, k).
+    """
+    edge = _scan_limit(where, how, radius)
+    bound = np.float32(min(max(float(radius), -_LARGEST), _LARGEST))  # as distances are
+    nothing = np.zeros(0, np.float32), np.zeros(0, np.int64)
+    found = [nothing] * n_queries
+    left, k = np.arange(n_queries), min(_FIRST_K, n_rows)
+    while len(left):
+        scanned, ids = scan(left, k, np.full(len(left), edge, np.float32))
+        dists = reported(how, scanned)
+        inside = dists >= bound if how == "inner_product" else dists <= bound
+        inside &= ids >= 0
+        full = inside[:, -1] & (k < n_rows)
         for i in np.flatnonzero(~full):
-            found[left[i]] = dists[i][within[i]], ids[i][within[i]]
-        left, k = left[full], min(k * _MORE, most)
+            found[left[i]] = dists[i][inside[i]], ids[i][inside[i]]
+        left, k = left[full], min(k * _MORE, n_rows)
     limits = np.cumsum([0, *(len(ids) for _, ids in found)])
     columns = zip(*(found or [nothing]), strict=True)
     return InRange(limits, *(np.concatenate(column) for column in columns))
@@ -179,7 +197,7 @@ def search_preassigned(
     validate.instance(where, "index", index, IvfIndex)
     params = cast("IvfSearchParams", _checked(where, search_params, index))
     core, backend = index.core, index.backend
-    chosen = _given_lists(where, lists, index.n_lists)
+    chosen = given_lists(where, lists, index.n_lists)
     check_results(where, backend, "n_probes", chosen.shape[1], core.coarse.axes.width)
     kept = given_filter(where, "filter", filter, queries)
     limit = params.workspace_limit
@@ -197,7 +215,7 @@ def search_preassigned(
     return search(where, shape, queries, k, neighbors, distances, run)
 
 
-def _given_lists(where: str, lists: Any, n_lists: int) -> HostArray:
+def given_lists(where: str, lists: Any, n_lists: int) -> HostArray:
     """Lists that a caller chose -> (n, n_probes) int32."""
     array = arrays.as_host(where, "lists", lists)
     if array.ndim != 2 or array.shape[1] == 0:

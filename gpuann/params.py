@@ -1,12 +1,18 @@
 """Parameters that every inverted-file index shares; each public module adds its own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gpuann import metric, validate
 from gpuann.errors import bad_type
 
 WORKSPACE_LIMIT = 1 << 30
 LEAST_WORKSPACE = 1 << 27
+NO_ARGUMENT = 2.0, "none of the metrics here has an argument"
+_CUVS = (  # where another value would make another index
+    ("metric_arg", *NO_ARGUMENT),
+    ("adaptive_centers", False, "centres stay as they were trained when rows are added"),
+    ("add_data_on_build", True, "train with distributed.train_local, then add rows in parts"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +33,11 @@ class IvfIndexParams:
     balanced : bool, default False
         Even the lists out while the centres are trained: small ones take a part of large ones.
     seed : int, default 0
+    metric_arg : float, default 2.0
+    adaptive_centers : bool, default False
+    add_data_on_build : bool, default True
+    conservative_memory_allocation : bool, default False
+        cuVS's: the last without effect, the others at these values only.
     """
 
     n_lists: int = 1024
@@ -36,6 +47,10 @@ class IvfIndexParams:
     max_train_points_per_cluster: int = 256
     balanced: bool = False
     seed: int = 0
+    metric_arg: float = field(default=2.0, repr=False)
+    adaptive_centers: bool = field(default=False, repr=False)
+    add_data_on_build: bool = field(default=True, repr=False)
+    conservative_memory_allocation: bool = field(default=False, repr=False)
 
     def __post_init__(self) -> None:
         where = self._where()
@@ -48,6 +63,8 @@ class IvfIndexParams:
         fraction = self.kmeans_trainset_fraction
         fraction = validate.share(where, "kmeans_trainset_fraction", fraction, zero=False)
         object.__setattr__(self, "kmeans_trainset_fraction", fraction)
+        for name, allowed, way_out in _CUVS:
+            validate.only(where, name, getattr(self, name), allowed, way_out)
 
     def _where(self) -> str:
         return f"{type(self).__module__.rpartition('.')[2]}.{type(self).__name__}"

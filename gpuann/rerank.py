@@ -29,6 +29,7 @@ def refine(
     distances: HostArray | None = None,
     *,
     device: str | None = None,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k best candidates of each query by exact distance.
 
@@ -42,6 +43,7 @@ def refine(
     indices : array (n_queries, k) int64, optional, to write the ids into
     distances : array (n_queries, k) float32, optional, to write the distances into
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -59,6 +61,7 @@ def refine(
            host memory of either kind the call waits for the device.
     """
     where = "refine"
+    validate.no_resources(where, resources)
     how = metrics.check(where, metric)
     backend = backends.choose(where, device)
     there = backend.holds(queries)

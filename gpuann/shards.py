@@ -26,18 +26,28 @@ from gpuann.backends import Backend
 from gpuann.distributed.shard import Shard
 from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_value
-from gpuann.index import SearchShape, given_filter, open_rows
-from gpuann.index import search as run_search
+from gpuann.index import given_filter, open_rows
 from gpuann.indexes import brute_force
 from gpuann.metric import Metric
 from gpuann.params import WORKSPACE_LIMIT, IvfIndexParams, IvfSearchParams
 from gpuann.partitioned import sharded
+from gpuann.partitioned.lookups import range_search, search_preassigned
 from gpuann.partitioned.on_disk import extend, load, save
 from gpuann.partitioned.partitions import Asked, Found, gather
 from gpuann.partitioned.sharded import ShardedIndex
 from gpuann.trained import TrainedModels
 
-__all__ = ["ShardedIndex", "build", "extend", "from_shards", "load", "save", "search"]
+__all__ = [
+    "ShardedIndex",
+    "build",
+    "extend",
+    "from_shards",
+    "load",
+    "range_search",
+    "save",
+    "search",
+    "search_preassigned",
+]
 
 
 @annotate("shards.build")
@@ -125,7 +135,9 @@ def build(
         return training.build_part(backend, models, part, ids, progress=show), models
 
     on = [[s + r * n_shards for r in range(n_replicas)] for s in range(n_shards)]
-    return sharded.assemble(where, how, rows.dim, places, on, fill, at_once=len(places))
+    return sharded.assemble(
+        where, how, rows.dim, places, on, fill, rows.n_rows, at_once=len(places)
+    )
 
 
 @annotate("shards.from_shards")
@@ -226,14 +238,4 @@ def search(
         asked = Asked(k, n_probes, limit, len(x), len(index), kept, exhaustive)
         return sharded.search(cpu, index, x, asked)
 
-    shape = SearchShape(cpu, index.metric, index.dim, len(index))
-    there = sharded.holder(index, queries)
-    if there is None:
-        return run_search(where, shape, queries, k, neighbors, distances, run)
-    wanted = *queries.shape[:1], validate.n_results(where, k)
-    arrays.check_output(where, "distances", distances, wanted, np.float32, on_device=True)
-    arrays.check_output(where, "neighbors", neighbors, wanted, np.int64, on_device=True)
-    found = run_search(where, shape, queries, k, None, None, run)
-    with there.active():
-        dists, ids = there.put(found[0]), there.put(found[1])
-        return arrays.output(distances, dists), arrays.output(neighbors, ids)
+    return sharded.answer(where, cpu, index, queries, k, neighbors, distances, run)

@@ -124,7 +124,7 @@ class NewFile:
 class StoredFile:
     """A file's arrays, read when they are asked for; it stays open, so its name may go."""
 
-    def __init__(self, where: str, path: Path, kind: str) -> None:
+    def __init__(self, where: str, path: Path, *kinds: str) -> None:
         self.path, self._where = path, where
         try:
             header, first, size = _read_header(path)
@@ -137,9 +137,11 @@ class StoredFile:
         self._handle, self._reading = io.FileIO(number, closefd=False), threading.Lock()
         self._map: HostArray | None = None
         texts = header.pop("__metadata__", {})
-        if not isinstance(texts, dict) or texts.get("format") != f"gpuann {kind}":
-            rule = f"be a gpuann {kind}"
-            raise bad_value(where, str(path), rule, _format_of(texts))
+        said = texts.get("format") if isinstance(texts, dict) else None
+        self.kind = next((kind for kind in kinds if said == f"gpuann {kind}"), "")
+        """Which of the kinds that were asked for it is."""
+        if not self.kind:
+            raise bad_value(where, str(path), f"be a gpuann {kinds[0]}", _format_of(texts))
         version = texts.get("version", "")
         if version != str(VERSION):
             rule = f"have format version {VERSION}"
@@ -150,7 +152,7 @@ class StoredFile:
             self.entries = {name: _entry(e, first, sums[name]) for name, e in header.items()}
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(f"its header cannot be understood, {error!r}") from None
-        if texts.get("header") != _header_checksum(kind, self.about, self.entries):
+        if texts.get("header") != _header_checksum(self.kind, self.about, self.entries):
             raise self._wrong("its header")
         end = first
         for entry in sorted(self.entries.values(), key=lambda entry: entry.start):

@@ -1,6 +1,6 @@
 """Changes to an index: each gives a new one, the old one stays as it is for whoever searches it."""
 
-import warnings
+import dataclasses
 from collections.abc import Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
@@ -13,7 +13,7 @@ from gpuann.backends import Backend
 from gpuann.codecs import payloads
 from gpuann.distributed import reshard
 from gpuann.distributed.shard import Shard, distinct, names_of, shard_of, store
-from gpuann.errors import bad_type, bad_value
+from gpuann.errors import bad_type, bad_value, warn
 from gpuann.index import IvfIndex
 from gpuann.indexes import brute_force
 from gpuann.trained import TrainedModels
@@ -25,9 +25,9 @@ I = TypeVar("I", bound=AnyIndex)
 def as_shard(index: AnyIndex) -> Shard:
     """The index on the host, with its models."""
     if isinstance(index, brute_force.Index):
-        return shard_of(None, index)
+        return shard_of(None, index, next_id=index.next_id)
     with index.backend.active():
-        return shard_of(training.models_of(index.core), index.core)
+        return shard_of(training.models_of(index.core), index.core, next_id=index.next_id)
 
 
 def as_index(shard: Shard, backend: Backend) -> Any:
@@ -35,7 +35,7 @@ def as_index(shard: Shard, backend: Backend) -> Any:
     part = shard.on(backend)
     if isinstance(part, brute_force.Index):
         return part
-    return kinds.module_of(cast("TrainedModels", shard.models)).Index(part)
+    return kinds.module_of(cast("TrainedModels", shard.models)).Index(part, shard.next_id)
 
 
 @annotate("extend")
@@ -46,6 +46,7 @@ def extend(
     *,
     on_duplicate: str = "raise",
     progress: bool = False,
+    resources: None = None,
 ) -> I:
     """An index with more rows, stored with the quantisers that it has.
 
@@ -54,10 +55,12 @@ def extend(
     index : Index
     new_vectors : array (n, dim), as the build takes it
     new_indices : array (n,) of integers, 0 or more, optional
-        Their ids; on from the largest by default.
+        Their ids; by default on from the largest that a row of the index ever had, so that no id
+        comes back when the last rows have been deleted.
     on_duplicate : {"raise", "replace"}, default "raise"
         What to do with ids that are in the index: refuse them, or put the new rows in their place.
     progress : bool, default False; bars, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -70,6 +73,7 @@ def extend(
     shows when lists have grown unevenly.
     """
     where = f"{kinds.of_index(index)}.extend"
+    validate.no_resources(where, resources)
     kinds.check_index(where, index)
     validate.one_of(where, "on_duplicate", on_duplicate, ("raise", "replace"))
     old = as_shard(index)
@@ -81,7 +85,8 @@ def extend(
     held = old.payload[0].dtype
     if payloads.is_whole(old.payload) and rows.dtype != held:
         raise bad_type(where, "new_vectors", f"be {held} as the rows there are", rows.dtype)
-    names = _new_names(where, new_indices, rows.n_rows, old.ids)
+    ids = old.next_id if new_indices is None else new_indices
+    names = names_of(where, "new_indices", ids, rows.n_rows)
     there = np.isin(old.ids, names)
     if there.any() and on_duplicate == "raise":
         way_out = 'on_duplicate="replace" puts the new rows in their place'
@@ -91,32 +96,30 @@ def extend(
     rows.check()
     models: Any = index.metric if old.models is None else old.models
     new = store(where, index.backend, models, rows, names, drop=False, progress=progress)
+    new = dataclasses.replace(new, next_id=old.next_id)  # all of the old may have been replaced
     some = [old, new] if len(old) else [new]
     made: I = as_index(reshard.merge(some), index.backend)
     return made
 
 
-def _new_names(where: str, ids: Any, n: int, old: HostArray) -> HostArray:
-    """Ids of new rows (n,) int64, checked; running ones where there are none."""
-    if ids is None:
-        return names_of(where, "new_indices", int(old.max(initial=-1)) + 1, n)
-    return names_of(where, "new_indices", ids, n)
-
-
 @annotate("transform")
-def transform(index: IvfIndex, input_dataset: Any) -> tuple[HostArray, HostArray]:
+def transform(
+    index: IvfIndex, input_dataset: Any, *, resources: None = None
+) -> tuple[HostArray, HostArray]:
     """The lists and the codes that rows would get, without storing them.
 
     Parameters
     ----------
     index : Index of ivf_pq or ivf_sq
     input_dataset : array (n, dim), as the build takes it
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
     labels (n,) int32, codes (n, code_bytes) uint8, or (n, dim) int8 of ivf_sq, on the host
     """
     where = f"{kinds.of_index(index)}.transform"
+    validate.no_resources(where, resources)
     kinds.check_index(where, index)
     if isinstance(index, brute_force.Index) or payloads.is_whole(index.core.payload):
         raise bad_type(where, "index", "be of ivf_pq or ivf_sq", kinds.of_index(index))
@@ -160,8 +163,7 @@ def delete(index: I, ids: Any, *, missing: str = "warn") -> I:
     if n_missing and missing == "raise":
         raise bad_value(where, "ids", "be in the index", f"{n_missing} of {len(gone)} that are not")
     if n_missing and missing == "warn":
-        text = f"{where}: {n_missing} of {len(gone)} ids are not in the index"
-        warnings.warn(text, UserWarning, stacklevel=3)
+        warn(f"{where}: {n_missing} of {len(gone)} ids are not in the index")
     keep = ~np.isin(old.ids, gone)
     if not keep.any():
         raise bad_value(where, "ids", "leave a row in the index", "all of them", "drop the index")

@@ -61,6 +61,32 @@ def one_of(where: str, name: str, value: object, allowed: tuple[str, ...]) -> st
     return value
 
 
+def only(where: str, name: str, value: object, allowed: object, way_out: str) -> None:
+    """Raise unless `value`, which cuVS has a choice for, is the one that there is here."""
+    if type(value) not in (type(allowed), int) or value != allowed:
+        raise bad_value(where, name, f"be {allowed!r}", repr(value), way_out)
+
+
+def dtype_among(where: str, name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise unless `value` is one of these dtypes, as NumPy takes them."""
+    try:
+        found = np.dtype(value).name
+    except TypeError:
+        found = repr(value)
+    if value is None or found not in allowed:
+        raise bad_value(where, name, f"be one of {', '.join(allowed)}", found)
+
+
+def no_resources(where: str, resources: object, sample_weights: object = None) -> None:
+    """Raise unless cuVS's `resources` is left at None, and its `sample_weights` of k-means."""
+    if resources is not None:
+        got, way_out = type(resources).__name__, "leave it out: work goes to CuPy's current stream"
+        raise bad_type(where, "resources", "be None", got, way_out)
+    if sample_weights is not None:
+        got, way_out = type(sample_weights).__name__, "every row weighs the same"
+        raise bad_type(where, "sample_weights", "be None", got, way_out)
+
+
 def matrix(where: str, name: str, array: Any, dim: int | None = None) -> None:
     """Raise unless `array` has two axes, a dtype of DTYPES, and `dim` columns if that is given."""
     columns = "dim" if dim is None else str(dim)

@@ -9,7 +9,7 @@ import models
 import numpy as np
 from test_updates import KINDS, QUERIES, ROWS, build, module_of
 
-from gpuann import storage
+from gpuann import ivf_pq, refined, storage
 
 HERE = pathlib.Path(__file__).parent / "files"
 
@@ -22,6 +22,11 @@ def main():
         module_of(kind).save(path, index)
         dists, ids = models.search(index, queries, 5, n_probes=3)
         np.savez(f"{path}.npz", queries=queries, distances=dists, ids=ids)
+    index = refined.delete(refined.build(build("ivf_pq", ROWS[:200]), ROWS[:200]), [199, 50])
+    path = HERE / f"v{storage.VERSION}_refined.ann"
+    refined.save(path, index)
+    dists, ids = refined.search(ivf_pq.SearchParams(n_probes=3), index, queries, 5, k_factor=4)
+    np.savez(f"{path}.npz", queries=queries, distances=dists, ids=ids)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ KINDS = {
     "ivf_pq": {"pq_dim": 3, "pq_bits": 8},
     "ivf_pq packed": {"pq_dim": 3, "pq_bits": 5, "rotation": "random"},
     "ivf_sq": {},
+    "refined": {"pq_dim": 3, "pq_bits": 4},
 }
 METRICS = ["sqeuclidean", "inner_product", "cosine", "euclidean"]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -38,10 +39,13 @@ class Changes(RuleBasedStateMachine):
         if kind == "brute_force":
             self.index = self.module.build(rows, metric, device=self.device)
         else:
+            self.inner = gpuann.ivf_pq if kind == "refined" else self.module
             more = {"n_lists": 5, "kmeans_n_iters": 2, "metric": metric}
-            params = self.module.IndexParams(**KINDS[kind], **more)
-            self.index = self.module.build(params, rows, device=self.device)
-        self.held = {}
+            params = self.inner.IndexParams(**KINDS[kind], **more)
+            self.index = self.inner.build(params, rows, device=self.device)
+            if kind == "refined":
+                self.index = self.module.build(self.index, rows)
+        self.held, self.next = {}, 0
         self.note(range(60))
 
     def some_rows(self, n):
@@ -54,6 +58,7 @@ class Changes(RuleBasedStateMachine):
         """What the index has of these ids is what it must go on having."""
         ids = [int(i) for i in ids]
         self.held |= zip(ids, self.module.reconstruct(self.index, ids), strict=True)
+        self.next = max([self.next, *(i + 1 for i in ids)])
 
     def some_ids(self, share):
         ids = np.array(sorted(self.held))
@@ -62,7 +67,7 @@ class Changes(RuleBasedStateMachine):
     @precondition(lambda self: len(self.held) < MOST)
     @rule(n=st.integers(1, 30))
     def extend(self, n):
-        first = max(self.held) + 1
+        first = self.next  # whatever has been deleted since
         self.index = self.module.extend(self.index, self.some_rows(n))
         self.note(range(first, first + n))
 
@@ -120,7 +125,9 @@ class Changes(RuleBasedStateMachine):
         if self.module is gpuann.brute_force:
             got = self.module.search(self.index, queries, k, **more)
         else:
-            asked = self.module.SearchParams(n_probes=5)
+            asked = self.inner.SearchParams(n_probes=5)
+            if self.module is gpuann.refined:
+                more["k_factor"] = 500  # all candidates, so the answer is exact
             got = self.module.search(asked, self.index, queries, k, **more)
         self.compare(queries, k, mask, *got)
 
@@ -129,7 +136,7 @@ class Changes(RuleBasedStateMachine):
         n = min(k, len(names))
         assert_same(ids[:, n:], np.full((len(queries), k - n), -1))
         stored = np.array([self.held[i] for i in names], np.float64).reshape(-1, DIM)
-        is_whole = self.module in (gpuann.brute_force, gpuann.ivf_flat)
+        is_whole = self.module in (gpuann.brute_force, gpuann.ivf_flat, gpuann.refined)
         want = distances(self.metric, queries.astype(np.float64), stored, is_whole)
         order = np.argsort(want, axis=1, kind="stable")[:, :n]
         sign = -1 if self.metric == "inner_product" else 1

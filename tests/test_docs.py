@@ -91,8 +91,20 @@ def test_the_readmes_updates_run(tmp_path, monkeypatch):
     assert len(gpuann.load(tmp_path / "words.ann", device="cpu")) == 518
 
 
-def test_the_readmes_pipeline_runs():
+def test_the_readmes_refinement_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[2]
+    rows = np.random.default_rng(0).random((600, 64), np.float32)
+    space = {"rows": rows, "more_rows": rows[:20] + 1, "queries": rows[20:25]}
+    exec(code, space)
+    assert (space["ids"][:, 0] == np.arange(20, 25)).all()
+    assert (space["distances"][:, 0] == 0).all()
+    again = gpuann.load(tmp_path / "words.ann", device="cpu", mmap=True)
+    assert len(again) == 618
+
+
+def test_the_readmes_pipeline_runs():
+    code = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[3]
     rows = np.random.default_rng(0).random((500, 8), np.float32)
     index = ivf_pq.build(ivf_pq.IndexParams(n_lists=8, pq_dim=4), rows, device="cpu")
     space = {"index": index, "batches": [rows[:9], rows[9:20]], "queries": rows[9:20]}

@@ -8,7 +8,7 @@ import pytest
 from compare import assert_close, assert_same_knn
 
 from bench.data import clustered
-from gpuann import brute_force, from_faiss, ivf_flat, ivf_pq, ivf_sq, to_faiss
+from gpuann import brute_force, from_faiss, ivf_flat, ivf_pq, ivf_sq, refined, to_faiss
 
 faiss = pytest.importorskip("faiss")
 faiss.omp_set_num_threads(1)  # its threads spin between pieces of work
@@ -59,6 +59,25 @@ def assert_like(got, want, tolerance=2e-5):
     tied[:, :-1] |= near
     tied[:, -1] = True  # what comes next is not known
     assert ((ids == their_ids) | tied).all()
+
+
+@pytest.mark.parametrize("inner", [False, True])
+def test_an_index_with_its_rows(inner):
+    theirs = trained("IVF16,PQ4x6,RFlat", inner)
+    theirs.k_factor = 4
+    want = theirs.search(QUERIES, 10)
+    ours = from_faiss(theirs, device="cpu")
+    assert type(ours) is refined.Index
+    asked = ivf_pq.SearchParams(n_probes=4)
+    assert_like(refined.search(asked, ours, QUERIES, 10, k_factor=4), want)
+    back = to_faiss(ours)
+    back.k_factor = 4
+    faiss.downcast_index(back.base_index).nprobe = 4
+    assert_like(back.search(QUERIES, 10), want)
+    back.add(ROWS[:5])
+    assert back.ntotal == 2005
+    with pytest.raises(ValueError, match=r"ids must be 0, 1, ... with IndexRefineFlat, got"):
+        to_faiss(refined.delete(ours, [3]))
 
 
 @pytest.mark.parametrize("line", LINES)

@@ -15,14 +15,15 @@ PACKAGE = Path(gpuann.__file__).parent
 OPERATIONS = [name for name in vars(seam.Ops) if not name.startswith("_")]
 
 LEVELS = [
-    {"errors", "metric", "atomic", "checksums", "_nvtx", "_progress", "_version"},
+    {"errors", "metric", "atomic", "checksums", "foreign", "_nvtx", "_progress", "_version"},
     {"validate"},
     {"params"},
     {"cuda"},
     {"arrays"},
     {"storage", "io"},
     {"backends"},
-    {"kmeans", "filters"},
+    {"starts", "filters"},
+    {"kmeans"},
     {"trained"},
     {"codecs"},
     {"engine"},
@@ -33,13 +34,19 @@ LEVELS = [
     {"distributed"},
     {"partitioned", "updates", "lookups"},
     {"files", "exchange", "pipelines", "streamed", "shards"},
-    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq"},
+    {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "refined"},
     {"factory"},
+    {"dask"},
     {"commands", "demo"},
     {"cli"},
 ]
 # within a level these may import one another, in this order
-WITHIN = [("errors", "metric"), ("demo", "commands")]
+WITHIN = [
+    ("errors", "metric"),
+    ("rerank", "indexes"),
+    ("lookups", "partitioned"),
+    ("demo", "commands"),
+]
 
 
 def test_there_are_ten_operations():

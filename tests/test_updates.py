@@ -9,7 +9,7 @@ from compare import assert_close, assert_same, assert_same_knn
 
 import gpuann
 from bench.data import clustered
-from gpuann import brute_force, ivf_flat, ivf_pq, ivf_sq
+from gpuann import brute_force, distributed, ivf_flat, ivf_pq, ivf_sq, shards
 
 ROWS, QUERIES = clustered(900, 12, 40)
 KINDS = [*models.KINDS, "ivf_pq packed", "ivf_pq turned", "ivf_sq whole"]
@@ -78,6 +78,34 @@ def test_ids_run_on(kind):
         ValueError, match=rf"{kind.split()[0]}.extend: new_indices must be between 0"
     ):
         module.extend(module.extend(index, ROWS[:1], [2**63 - 1]), ROWS[:1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_id_comes_back(tmp_path, kind):
+    """Who noted an id would find another row by it."""
+    index, module = build(kind), module_of(kind)
+    assert index.next_id == 900
+    left = module.delete(index, [898, 899])
+    module.save(tmp_path / "x", left)
+    parts = [module.delete(left, np.arange(a, b)) for a, b in ((0, 450), (450, 898))]
+    ways = {
+        "at once": left,
+        "compact": module.compact(left),
+        "merge": module.merge(parts),
+        "file": module.load(tmp_path / "x", device="cpu"),
+        "again": module.delete(left, [897]),
+        "replaced": module.extend(left, ROWS[:3], [5, 6, 7], on_duplicate="replace"),
+    }
+    for name, found in ways.items():
+        assert found.next_id == 900, name
+        longer = module.extend(found, ROWS[:2] + 1)
+        ids = everything(longer, ROWS[:2] + 1)[1]
+        assert {900, 901} <= set(ids.ravel().tolist()), name
+        assert not {898, 899} & set(ids.ravel().tolist()), name
+    shards.save(tmp_path / "folder", shards.load(tmp_path / "x", ["cpu", "cpu"]))
+    if kind != "brute_force":
+        distributed.compact_folder(tmp_path / "folder")
+    assert_same(shards.extend(tmp_path / "folder", ROWS[:2]), [900, 901])
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -39,7 +39,8 @@ class Batcher:
     async def _serve(self, kind: Hashable, most: int, run: Run) -> None:
         try:
             while self._waiting.get(kind):
-                some, n = [], 0
+                some: list[tuple[HostArray, asyncio.Future[Any]]] = []
+                n = 0
                 queue = self._waiting[kind]
                 while queue and (not some or n + len(queue[0][0]) <= most):
                     some.append(queue.pop(0))

@@ -1,7 +1,6 @@
-"""The cluster as a library sees it: which client, which workers, and whether they can do the work."""
+"""The cluster as a library sees it: which client, and whether its workers can do the work."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +35,6 @@ def outside_the_loop(where: str, client: Client) -> None:
         raise BackendError(message(where, "this", rule, "a call inside of it", way_out))
 
 
-def check_workers(where: str, client: Client, device: str | None, folder: Path | None) -> list[str]:
-    """Addresses of the workers, once all of them have said that they can do the work."""
-    probe = None
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe.{os.getpid()}"
-        probe.write_text("gpuann")
-    try:
-        told = client.run(about_worker, device, probe, on_error="return")
-    finally:
-        if probe is not None:
-            probe.unlink(missing_ok=True)
-    return sound_workers(where, told, folder)
-
-
 def sound_workers(where: str, told: dict[str, Any], folder: Path | None) -> list[str]:
     """Addresses of workers by what `about_worker` said of each."""
     if not told:
@@ -75,7 +59,3 @@ def about_worker(device: str | None, probe: Path | None) -> dict[str, Any]:
     backend = backends.choose("dask", device)
     seen = probe is None or (probe.is_file() and os.access(probe.parent, os.W_OK))
     return {"version": __version__, "device": backend.device, "folder": seen}
-
-
-Progress = bool | Callable[[str, int, int], None]
-"""True for bars on a terminal, or progress(stage, done, total)."""

@@ -24,7 +24,7 @@ class Lost(Exception):  # noqa: N818 - what happened, not an error of the caller
     """A replica cannot be asked any more."""
 
 
-class NoReplicaLeft(BackendError):
+class NoReplicaLeft(BackendError):  # noqa: N818 - as above
     """A shard that nobody can answer for."""
 
 

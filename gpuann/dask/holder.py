@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from distributed import get_worker
@@ -117,12 +117,6 @@ def settle(client_pid: int) -> None:
     """
     if os.getpid() != client_pid and "GPUANN_NUM_THREADS" not in os.environ:
         gpuann.set_num_threads(max(1, get_worker().state.nthreads))
-
-
-def fill(key: str, number: int, shard: Shard, scope: str) -> int:
-    """A task on a worker: hand a shard that Dask brought there to the actor with this key."""
-    holder: Holder = get_worker().state.actors[key]
-    return holder.place(number, [shard], scope)
 
 
 async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:

@@ -1,7 +1,6 @@
 """An index on a cluster: loaded from a folder onto workers, searched, moved."""
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +13,12 @@ from gpuann.dask import clients
 from gpuann.dask.batching import Batcher
 from gpuann.dask.holder import Question, Stored
 from gpuann.dask.params import ServeParams
-from gpuann.dask.serving import Serving, Source, workers_of
+from gpuann.dask.serving import Serving, workers_of
+from gpuann.dask.sources import cut
 from gpuann.distributed.folder import given_folder
-from gpuann.distributed.manifest import Manifest, ShardEntry, read_manifest
-from gpuann.distributed.reshard import id_cuts
-from gpuann.distributed.shard_file import KIND, models_in, read_ids
+from gpuann.distributed.manifest import read_manifest
+from gpuann.distributed.shard_file import KIND, models_in
 from gpuann.engine import survivors
-from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_type, bad_value
 from gpuann.filters import Filter
 from gpuann.index import given_filter
@@ -56,7 +54,7 @@ class DaskIndex:
     """None for brute force; of the first shard where each has its own."""
     n_replicas: int
     serving: Serving
-    sources: tuple[Source, ...]
+    sources: tuple[Stored, ...]
     scope: str
     batcher: Batcher = dataclasses.field(default_factory=Batcher)
 
@@ -107,8 +105,7 @@ class DaskIndex:
         clients.outside_the_loop(where, self.client)
         some: list[Any] = []
         for source in self.sources:
-            read = source.read() if isinstance(source, Stored) else [source.result()]
-            some += read
+            some += source.read()
         return sharded.place(where, some, list(devices), n_replicas, self.scope)
 
 
@@ -127,7 +124,8 @@ def load(
 
     Parameters
     ----------
-    folder : path that every worker sees; as `dask.build`, `shards.save` or `streamed.build` wrote it
+    folder : path that every worker sees; as `shards.save` or `streamed.build`
+        wrote it
     client : distributed.Client, optional; default: the one that is there
     n_shards : int, optional
         Parts that are searched at the same time; default: as many as workers, or as files where
@@ -188,45 +186,9 @@ async def serve_shards(
     workers: list[str],
 ) -> DaskIndex:
     """An index of shards by their sources and rows."""
-    serving = Serving(client, shape[0], sources, scope, device, params)
+    serving = Serving(client, shape[0], sources, device, params)
     await serving.start(rows, n_replicas, workers)
     return DaskIndex(client, *shape, n_replicas, serving, tuple(sources), scope)
-
-
-def cut(
-    where: str, folder: Path, manifest: Manifest, n_shards: int
-) -> tuple[list[Stored], list[int]]:
-    """The files of a folder as n_shards shards, about equally large -> those, and their rows."""
-    entries = manifest.shards
-    if manifest.scope == "independent" or n_shards == len(entries):
-        alone = [Stored(str(folder), (entry,), manifest.scope) for entry in entries]
-        return alone, [entry.n_rows for entry in entries]
-    if n_shards < len(entries):
-        groups = grouped([entry.n_rows for entry in entries], n_shards)
-        some = [tuple(entries[part]) for part in groups]
-        made = [Stored(str(folder), group, "shared") for group in some]
-        return made, [sum(entry.n_rows for entry in group) for group in some]
-    cuts = id_cuts(where, [read_ids(where, folder / e.file) for e in entries], n_shards)
-    sizes = [part.stop - part.start for part in cut_evenly(manifest.n_rows, n_shards)]
-    made = [Stored(str(folder), _within(entries, *run), "shared", run) for run in cuts]
-    return made, sizes
-
-
-def grouped(n_rows: list[int], n_groups: int) -> list[slice]:
-    """Neighbours put together in n_groups runs, none empty, about equally many rows in each."""
-    ends = np.cumsum(n_rows)
-    wanted = ends[-1] * np.arange(1, n_groups) / n_groups
-    cuts = np.searchsorted(ends, wanted, side="left") + 1
-    for i in range(len(cuts)):  # none empty: neither before ...
-        cuts[i] = max(cuts[i], i + 1, cuts[i - 1] + 1 if i else 0)
-    for i in reversed(range(len(cuts))):  # ... nor behind
-        cuts[i] = min(cuts[i], len(n_rows) - (len(cuts) - i))
-    bounds = [0, *cuts.tolist(), len(n_rows)]
-    return [slice(a, b) for a, b in zip(bounds, bounds[1:], strict=False)]
-
-
-def _within(entries: tuple[ShardEntry, ...], low: int, high: int) -> tuple[ShardEntry, ...]:
-    return tuple(e for e in entries if e.first_id <= high and e.last_id >= low)
 
 
 @annotate("dask.search")
@@ -246,7 +208,7 @@ def search(
     ----------
     search_params : SearchParams of the kind of index; None for brute force
     index : DaskIndex
-    queries : array (n_queries, dim), host or device; or a dask.array of blocks of such rows
+    queries : array (n_queries, dim), host or device
     k : int
     filter : ids that may be returned, as in `ivf_flat.search`; it travels with every call
     on_loss, deadline : optional; instead of those of the index' ServeParams
@@ -254,8 +216,8 @@ def search(
     Returns
     -------
     distances (n_queries, k) float32, ids (n_queries, k) int64
-        On the host, with `coverage` beside them; dask arrays where the queries are one, which were
-        searched block by block. Of an asynchronous client, what is awaited for them.
+        On the host, with `coverage` beside them. Of an asynchronous client, what is awaited for
+        them.
 
     Raises
     ------
@@ -268,15 +230,11 @@ def search(
     if index.serving.closed:
         raise bad_value(where, "index", "be open", "a closed one", "load it again")
     params = index.serving.params
-    given = {"on_loss": on_loss, "deadline": deadline}
+    given: dict[str, Any] = {"on_loss": on_loss, "deadline": deadline}
     params = dataclasses.replace(params, **{n: v for n, v in given.items() if v is not None})
     k = validate.n_results(where, k)
-    if hasattr(queries, "dask"):
-        from gpuann.dask.blocks import search_blocks
-
-        return search_blocks(where, search_params, index, queries, k, filter, params)
-    if arrays.is_chunked(queries):
-        way_out = "search each, or give a dask.array"
+    if arrays.is_chunked(queries) or hasattr(queries, "dask"):
+        way_out = "search each, and compute a dask.array first"
         raise bad_type(where, "queries", "be an array", type(queries).__name__, way_out)
     x = np.ascontiguousarray(arrays.queries(where, queries, index.dim))
     kept = given_filter(where, "filter", filter, queries)
@@ -309,5 +267,3 @@ def _question(
     exhaustive = survivors.is_exhaustive(kept, n_rows, width, n_lists, n_probes)
     words = kept.words, kept.n_kept, kept.per_query
     return Question(k, n_probes, limit, n_rows, *words, exhaustive)
-
-

@@ -6,7 +6,6 @@ Everything here runs on the client's event loop, so nothing needs a lock.
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from distributed import Client, Future
@@ -15,7 +14,7 @@ from gpuann import backends
 from gpuann.arrays import HostArray
 from gpuann.dask.counters import Counters
 from gpuann.dask.hedging import Lost, NoReplicaLeft, Replica, ShardState, ask
-from gpuann.dask.holder import Holder, Question, Stored, fill
+from gpuann.dask.holder import Holder, Question, Stored
 from gpuann.dask.params import ServeParams
 from gpuann.dask.placement import assign
 from gpuann.dask.wire import Wire, can_reach
@@ -28,9 +27,6 @@ LOAD_WITHIN = 600.0  # seconds for one shard to be read and placed
 _START_WITHIN = 60.0  # seconds for an actor to be made
 _MUCH = 1 << 18  # results of all shards that are merged beside the event loop
 
-Source = Stored | Future
-"""Of a shard: files, or the shard itself, kept by Dask."""
-
 
 class Serving:
     """An index on a cluster."""
@@ -39,15 +35,14 @@ class Serving:
         self,
         client: Client,
         how: Metric,
-        sources: Sequence[Source],
-        scope: str,
+        sources: Sequence[Stored],
         device: str | None,
         params: ServeParams,
         holder: type[Holder] = Holder,
     ) -> None:
         self.client, self.params, self.counters = client, params, Counters()
         self.shards: list[ShardState] = []
-        self._how, self._sources, self._scope, self._device = how, list(sources), scope, device
+        self._how, self._sources, self._device = how, list(sources), device
         self._holder = holder
         self._wires: dict[str, Wire] = {}
         self._reloads: set[asyncio.Task[None]] = set()
@@ -111,8 +106,7 @@ class Serving:
 
     def _merge(self, found: list[Found], x: HostArray, k: int) -> Found:
         if not found:
-            none = np.full((len(x), k), np.inf, np.float32), np.full((len(x), k), -1, np.int64)
-            return none
+            return np.full((len(x), k), np.inf, np.float32), np.full((len(x), k), -1, np.int64)
         if len(found) == 1:
             return sharded.whole(self._how, x, found[0])
         dists, ids = np.stack([one[0] for one in found]), np.stack([one[1] for one in found])
@@ -196,15 +190,9 @@ class Serving:
         self._sources = []
 
     async def _load(self, number: int, worker: str) -> None:
-        """A shard on a worker, from its files or from where Dask keeps it."""
-        wire, source = await self._wire(worker), self._sources[number]
-        if isinstance(source, Stored):
-            await wire.call("load", number, source, timeout=LOAD_WITHIN)
-            return
-        placed = self.client.submit(
-            fill, wire.key, number, source, self._scope, workers=[worker], pure=False
-        )
-        await finished(self.client, placed, worker, LOAD_WITHIN)
+        """A shard on a worker, from its files."""
+        wire = await self._wire(worker)
+        await wire.call("load", number, self._sources[number], timeout=LOAD_WITHIN)
 
     async def _wire(self, worker: str) -> Wire:
         """The actor of a worker, made at its first use."""

@@ -75,11 +75,11 @@ def merge_files(
             raise bad_value(where, str(folder), f"have {name} of one kind in all shards", found)
         shapes[name] = one[0], (int(offsets[-1]), *one[1])
     dropped = sum(file.about["n_dropped"] for file in files)
+    next_id = max(file.about.get("next_id", 0) for file in files)
+    about_all = first.about | {"n_dropped": dropped, "next_id": next_id}
     name = new_name()
     sizes, wanted = np.diff(offsets), range(len(offsets) - 1)
-    with storage.create(
-        Path(folder) / name, KIND, first.about | {"n_dropped": dropped}, shapes
-    ) as made:
+    with storage.create(Path(folder) / name, KIND, about_all, shapes) as made:
         for array_name, array in whole.items():
             made.put(array_name, 0, array)
         most_rows = max(1, block_bytes // blocks.row_bytes(sources[0], rows))

@@ -39,9 +39,9 @@ def merge(shards: Iterable[Shard]) -> Shard:
     check_same(where, shards)
     ids = np.concatenate([shard.ids for shard in shards])
     distinct(where, ids)
-    n_dropped = sum(shard.n_dropped for shard in shards)
+    n_dropped, next_id = sum(s.n_dropped for s in shards), max(s.next_id for s in shards)
     if first.models is None:
-        return _merged_rows(shards, ids, n_dropped)
+        return _merged_rows(shards, ids, n_dropped, next_id)
     labels = np.concatenate([labels_of(shard) for shard in shards])
     order = np.lexsort((ids, labels))
     norms = np.concatenate([shard.lists.norms for shard in shards])[order]
@@ -51,17 +51,17 @@ def merge(shards: Iterable[Shard]) -> Shard:
     parts = [payloads.rows_of(shard.payload) for shard in shards]
     moved = {name: np.concatenate([part[name] for part in parts])[order] for name in parts[0]}
     payload = payloads.with_rows(first.payload, moved)
-    return Shard(first.metric, first.dim, first.models, payload, lists, n_dropped)
+    return Shard(first.metric, first.dim, first.models, payload, lists, n_dropped, next_id)
 
 
-def _merged_rows(shards: Sequence[Shard], ids: HostArray, n_dropped: int) -> Shard:
+def _merged_rows(shards: Sequence[Shard], ids: HostArray, n_dropped: int, next_id: int) -> Shard:
     """Brute force: built anew, for the norms of parts are about origins of their own."""
     cpu = backends.choose("distributed.merge", "cpu")
     order = np.argsort(ids, kind="stable")
     rows = np.concatenate([shard.payload[0] for shard in shards])[order]
     data = arrays.Rows("distributed.merge", "shards", rows)
     part = brute_force.build_part(cpu, data, shards[0].metric, ids[order])
-    return shard_of(None, part, n_dropped)
+    return shard_of(None, part, n_dropped, next_id)
 
 
 def select(shard: Shard, keep: HostArray) -> Shard:
@@ -76,7 +76,7 @@ def select(shard: Shard, keep: HostArray) -> Shard:
     )
     moved = {name: rows[keep] for name, rows in payloads.rows_of(shard.payload).items()}
     payload = payloads.with_rows(shard.payload, moved)
-    return Shard(shard.metric, shard.dim, shard.models, payload, lists)
+    return Shard(shard.metric, shard.dim, shard.models, payload, lists, next_id=shard.next_id)
 
 
 def tightened(shard: Shard) -> Shard:

@@ -34,6 +34,12 @@ class Shard:
     lists: Lists
     n_dropped: int = 0
     """Rows that were not finite and left out when it was built."""
+    next_id: int = 0
+    """More than every id that a row of it ever had: running ids go on from there."""
+
+    def __post_init__(self) -> None:
+        largest = int(self.lists.ids.max(initial=-1))
+        object.__setattr__(self, "next_id", max(self.next_id, largest + 1))
 
     def __len__(self) -> int:
         return len(self.lists.ids)
@@ -61,7 +67,7 @@ class Shard:
             lists = Lists(*(backend.put(a) for a in self.lists))
             payload = backend.prepared(payload, lists)
             if self.models is None:
-                part: Part = brute_force.Index(backend, self.metric, payload, lists)
+                part: Part = brute_force.Index(backend, self.metric, payload, lists, self.next_id)
             else:
                 centers = backend.put(self.models.centers)
                 axes = payloads.axes_of(backend, self.models)
@@ -156,7 +162,9 @@ class _Kept:
             yield chunk[self._keep[start : start + len(chunk)]]
 
 
-def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Shard:
+def shard_of(
+    models: TrainedModels | None, part: Part, n_dropped: int = 0, next_id: int = 0
+) -> Shard:
     """A part of an index, brought to the host; models None for brute force."""
     backend, there = part.backend, part.payload
     if isinstance(there, FlatPayload):
@@ -164,7 +172,7 @@ def shard_of(models: TrainedModels | None, part: Part, n_dropped: int = 0) -> Sh
     with backend.active():
         payload: Any = type(there)(*(_get(backend, a) for a in there))
         lists = Lists(*(backend.get(a) for a in part.lists))
-    return Shard(part.metric, part.dim, models, payload, lists, n_dropped)
+    return Shard(part.metric, part.dim, models, payload, lists, n_dropped, next_id)
 
 
 def names_of(where: str, name: str, ids: Any, n_rows: int | None) -> HostArray:

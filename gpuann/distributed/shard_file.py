@@ -12,8 +12,10 @@ from gpuann.distributed import sound
 from gpuann.distributed.shard import Shard
 from gpuann.errors import bad_value
 from gpuann.trained import TrainedModels
+from gpuann.validate import DTYPES
 
 KIND = "index"
+REFINED = "refined index"  # with the rows beside it, as `dataset`
 ROWS = ("ids", "norms", *payloads.ROWS)  # one entry a row: the large ones
 _MODELS = ("centers", "shift", "codebooks", "bounds", "scalar", "rotation")  # of TrainedModels
 
@@ -21,6 +23,11 @@ _MODELS = ("centers", "shift", "codebooks", "bounds", "scalar", "rotation")  # o
 def save_shard(path: Path, shard: Shard) -> None:
     """Write a shard's file."""
     storage.write(path, KIND, about(shard), arrays_of(shard))
+
+
+def save_refined(path: Path, shard: Shard, dataset: HostArray) -> None:
+    """Write the file of a shard and its rows (n_rows, dim), ascending by id."""
+    storage.write(path, REFINED, about(shard), {**arrays_of(shard), "dataset": dataset})
 
 
 def about(shard: Shard) -> dict[str, Any]:
@@ -31,6 +38,7 @@ def about(shard: Shard) -> dict[str, Any]:
         "dim": shard.dim,
         "fingerprint": shard.fingerprint,
         "n_dropped": shard.n_dropped,
+        "next_id": shard.next_id,
         "by_residual": shard.models is None or shard.models.by_residual,
         "parameters": _parameters(shard),
     }
@@ -63,13 +71,31 @@ def arrays_of(shard: Shard) -> dict[str, HostArray]:
 def read_shard(where: str, path: Path, *, mapped: bool) -> Shard:
     """A shard from its file, every checksum compared; `mapped` leaves its rows in the file."""
     file = storage.StoredFile(where, path, KIND)
+    return _shard(where, path, file.about, _read(file, mapped))
+
+
+def read_index(where: str, path: Path, *, mapped: bool) -> tuple[Shard, HostArray | None]:
+    """`read_shard` of a file that may have the rows beside it, which are None where it has not."""
+    file = storage.StoredFile(where, path, KIND, REFINED)
+    read = _read(file, mapped)
+    dataset = read.pop("dataset", None) if file.kind == REFINED else None
+    shard = _shard(where, path, file.about, read)
+    if file.kind == REFINED:
+        shape = None if dataset is None else dataset.shape
+        if dataset is None or shape != (len(shard), shard.dim) or str(dataset.dtype) not in DTYPES:
+            got = f"a damaged one: rows of shape {shape} for ({len(shard)}, {shard.dim})"
+            raise bad_value(where, str(path), "hold an index", got)
+    return shard, dataset
+
+
+def _read(file: storage.StoredFile, mapped: bool) -> dict[str, HostArray]:
     if mapped:
         file.verify()
-    read = {
-        name: file.map(name) if mapped and name in ROWS else file.read(name)
+    large = {*ROWS, "dataset"}
+    return {
+        name: file.map(name) if mapped and name in large else file.read(name)
         for name in file.entries
     }
-    return _shard(where, path, file.about, read)
 
 
 def read_ids(where: str, path: Path) -> HostArray:
@@ -102,7 +128,8 @@ def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArr
         payload: Payload = payloads.of_models(models, read)
     else:
         payload = FlatPayload(read["vectors"], read.get("scale"), read.get("shift"))
-    shard = Shard(how, dim, models, payload, lists, int(said.get("n_dropped", 0)))
+    n_dropped, next_id = int(said.get("n_dropped", 0)), said.get("next_id", 0)  # not in old files
+    shard = Shard(how, dim, models, payload, lists, n_dropped, next_id)
     if shard.fingerprint != said.get("fingerprint"):
         got = "a damaged one: quantisers of another fingerprint"
         raise bad_value(where, str(path), "hold an index", got)

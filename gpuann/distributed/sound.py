@@ -26,6 +26,9 @@ def why_not(said: dict[str, Any], arrays: dict[str, HostArray]) -> str | None:
         return f"metric {said.get('metric')!r}"
     if not isinstance(said.get("by_residual", True), bool):
         return "by_residual"
+    next_id = said.get("next_id", 0)
+    if not isinstance(next_id, int) or isinstance(next_id, bool) or not 0 <= next_id <= 1 << 63:
+        return f"next_id {next_id!r}"
     missing = {"ids", "norms", "offsets", "radius"} - arrays.keys()
     if missing:
         return f"no {min(missing)}"

@@ -12,6 +12,7 @@ from gpuann.codecs import axes, payloads, vectors
 from gpuann.distributed import reshard
 from gpuann.distributed.shard import Shard, names_of
 from gpuann.errors import BackendError, bad_value, message
+from gpuann.indexes import refined
 from gpuann.metric import Metric
 from gpuann.trained import TrainedModels
 from gpuann.updates import as_index
@@ -37,12 +38,13 @@ def from_faiss(index: Any, *, device: str | None = None) -> Any:
     ----------
     index : faiss.IndexFlat, IndexIDMap of one, IndexIVFFlat, IndexIVFPQ (4 to 8 bits, by residual),
         IndexIVFScalarQuantizer (8 bits), or an IndexPreTransform with one linear transform (OPQ, a
-        random rotation) before IndexIVFPQ; on the CPU
+        random rotation) before IndexIVFPQ; or an IndexRefineFlat of one of these; on the CPU
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
 
     Returns
     -------
-    Index of brute_force, ivf_flat, ivf_pq or ivf_sq, of metric sqeuclidean or inner_product
+    Index of brute_force, ivf_flat, ivf_pq, ivf_sq or refined, of metric sqeuclidean or
+    inner_product
 
     Notes
     -----
@@ -54,6 +56,10 @@ def from_faiss(index: Any, *, device: str | None = None) -> Any:
         raise bad_value(where, "index", "be an index of faiss", type(index).__name__)
     backend = backends.choose(where, device)
     given, transform = faiss.downcast_index(index), None
+    if type(given) is faiss.IndexRefineFlat:
+        inner = from_faiss(given.base_index, device=device)
+        rows = faiss.downcast_index(given.refine_index).reconstruct_n(0, given.ntotal)
+        return refined.build(inner, rows)
     if type(given) is faiss.IndexPreTransform:
         if given.chain.size() != 1:
             raise bad_value(where, "index", "have one transform", given.chain.size())

@@ -9,24 +9,28 @@ from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import packing
 from gpuann.backends.seam import PqPayload, SqPayload
+from gpuann.codecs.vectors import cosine_scale
 from gpuann.distributed.shard import Shard
+from gpuann.errors import bad_value
 from gpuann.exchange.read_faiss import HALF, import_faiss
+from gpuann.indexes import refined
 from gpuann.trained import TrainedModels
 from gpuann.updates import AnyIndex, as_shard
 
 
 @annotate("to_faiss")
-def to_faiss(index: AnyIndex) -> Any:
+def to_faiss(index: AnyIndex | refined.Index) -> Any:
     """A faiss index with the same rows in the same lists, on the CPU.
 
     Parameters
     ----------
-    index : Index of brute_force, ivf_flat, ivf_pq or ivf_sq
+    index : Index of brute_force, ivf_flat, ivf_pq, ivf_sq; or refined, with ids from 0 without gaps
 
     Returns
     -------
     faiss.IndexIDMap of IndexFlat, IndexIVFFlat, IndexIVFPQ (with a linear transform before it,
-    where rows are turned or padded) or IndexIVFScalarQuantizer; nprobe is 1, as faiss has it
+    where rows are turned or padded) or IndexIVFScalarQuantizer; nprobe is 1, as faiss has it; or
+    IndexRefineFlat of one of these
 
     Notes
     -----
@@ -35,8 +39,11 @@ def to_faiss(index: AnyIndex) -> Any:
     float32.
     """
     where = "to_faiss"
+    faiss = import_faiss(where)
+    if isinstance(index, refined.Index):
+        return _refined(where, faiss, index)
     kinds.check_index(where, index)
-    faiss, shard = import_faiss(where), as_shard(index)
+    shard = as_shard(index)
     inner = shard.metric == "inner_product"
     measure = faiss.METRIC_INNER_PRODUCT if inner else faiss.METRIC_L2
     payload, models = shard.payload, shard.models
@@ -62,6 +69,18 @@ def to_faiss(index: AnyIndex) -> Any:
         codes = _float_rows(payload).view(np.uint8).reshape(len(shard), -1)
     _fill(faiss, ivf, shard, codes)
     return _own(ivf, quantizer)
+
+
+def _refined(where: str, faiss: Any, index: refined.Index) -> Any:
+    """faiss has a row's number for its id."""
+    if (index.ids != np.arange(len(index))).any():
+        got = f"{int(index.ids[-1])} for the last of {len(index)} rows"
+        raise bad_value(where, "ids", "be 0, 1, ... with IndexRefineFlat", got, "use index.inner")
+    base = to_faiss(index.inner)
+    rows = np.ascontiguousarray(index.dataset, np.float32)
+    if index.metric == "cosine":
+        rows = rows * cosine_scale(np, rows)[:, None]
+    return _own(faiss.IndexRefineFlat(base, faiss.swig_ptr(rows)), base)
 
 
 def _is_padded(models: TrainedModels) -> bool:

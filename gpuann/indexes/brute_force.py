@@ -19,7 +19,7 @@ from gpuann.filters import Filter, Keep
 from gpuann.index import SearchShape, given_filter
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
-from gpuann.params import LEAST_WORKSPACE, WORKSPACE_LIMIT
+from gpuann.params import LEAST_WORKSPACE, NO_ARGUMENT, WORKSPACE_LIMIT
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +30,8 @@ class Index:
     metric: Metric
     payload: FlatPayload
     lists: Lists
+    next_id: int = 0
+    """One more than the largest id that a row of it ever had: `extend` goes on from there."""
 
     def __len__(self) -> int:
         return len(self.payload.vectors)
@@ -58,7 +60,14 @@ class Index:
 
 
 @annotate("brute_force.build")
-def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = None) -> Index:
+def build(
+    dataset: Any,
+    metric: str = "sqeuclidean",
+    metric_arg: float = 2.0,
+    *,
+    device: str | None = None,
+    resources: None = None,
+) -> Index:
     """Norms of all rows; on the CPU the rows themselves are not copied.
 
     Parameters
@@ -66,7 +75,9 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
     dataset : array (n_rows, dim), float32, float16, int8 or uint8, host or device; a memory-map; or
         chunks of rows, which are put together
     metric : {"sqeuclidean", "euclidean", "inner_product", "cosine"}, default "sqeuclidean"
+    metric_arg : float, default 2.0; cuVS's, no metric here has an argument
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -79,6 +90,8 @@ def build(dataset: Any, metric: str = "sqeuclidean", *, device: str | None = Non
            the rows, and 2 bytes a component more of float32 and float16 ones.
     """
     where = "brute_force.build"
+    validate.no_resources(where, resources)
+    validate.only(where, "metric_arg", metric_arg, *NO_ARGUMENT)
     how = metrics.check(where, metric)
     backend = backends.choose(where, device)
     rows = arrays.Rows(where, "dataset", dataset)
@@ -96,6 +109,7 @@ def search(
     prefilter: Any = None,
     *,
     workspace_limit: int = WORKSPACE_LIMIT,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k nearest of all rows, exactly.
 
@@ -112,6 +126,7 @@ def search(
         One of gpuann.filters, booleans (n_rows,) or (n_queries, n_rows), or a list of ids.
     workspace_limit : int, default 1073741824; bytes that a search may take beside its result,
         and some 20 MB a thread
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -125,6 +140,7 @@ def search(
     Memory the result, workspace_limit bytes, and some 20 MB a thread.
     """
     where = "brute_force.search"
+    validate.no_resources(where, resources)
     validate.instance(where, "index", index, Index)
     limit = validate.integer(where, "workspace_limit", workspace_limit, LEAST_WORKSPACE)
 
@@ -188,12 +204,15 @@ def build_part(
     """An index of checked rows; ids (n_rows,) int64 are their names, None for row numbers. searched
     False: it is only taken apart again.
     """
+    next_id = rows.n_rows if ids is None else int(ids.max()) + 1
     with backend.active():
         names = None if ids is None else backend.put(ids)
-        return _build(backend, rows, how, names, searched=searched)
+        return _build(backend, rows, how, names, next_id, searched=searched)
 
 
-def _build(backend: Backend, rows: arrays.Rows, how: Metric, ids: Any, *, searched: bool) -> Index:
+def _build(
+    backend: Backend, rows: arrays.Rows, how: Metric, ids: Any, next_id: int, *, searched: bool
+) -> Index:
     xp = backend.xp
     sample = rows.take(np.linspace(0, rows.n_rows - 1, min(rows.n_rows, 4096)).astype(np.int64))
     shift = vectors.choose_shift(vectors.as_float(np, sample, how), how)
@@ -208,4 +227,4 @@ def _build(backend: Backend, rows: arrays.Rows, how: Metric, ids: Any, *, search
     if searched:
         payload = backend.prepared(payload, one)
     backend.synchronize()  # the index may be searched on another stream
-    return Index(backend, how, payload, one)
+    return Index(backend, how, payload, one, next_id)

@@ -36,6 +36,7 @@ def build(
     *,
     device: str | None = None,
     progress: bool = False,
+    resources: None = None,
 ) -> Index:
     """Cluster a sample of the rows and store every row in the list of its nearest centre.
 
@@ -46,6 +47,7 @@ def build(
         chunks of rows: a list of arrays, a function that returns an iterator, or an iterator
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
     progress : bool, default False; bars, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -59,10 +61,12 @@ def build(
     Order  same seed, same data: same bytes. inner_product trains its centres in L2.
     """
     where = "ivf_flat.build"
+    validate.no_resources(where, resources)
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = training.train(backend, rows, index_params, how, None, progress=progress)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    core = training.build_part(backend, models, rows, progress=progress)
+    return warned(where, Index(core, rows.n_rows))
 
 
 @annotate("ivf_flat.build_precomputed")
@@ -83,7 +87,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 
 def given_models(
@@ -103,6 +107,8 @@ def search(
     neighbors: HostArray | None = None,
     distances: HostArray | None = None,
     filter: Any = None,
+    *,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k nearest rows of each query among the lists that are probed.
 
@@ -120,6 +126,7 @@ def search(
         One of gpuann.filters, booleans (n_ids,) or (n_queries, n_ids), or a list of ids. A filter
         that keeps no more rows than the probed lists hold in the mean is answered exactly: all that
         it keeps are compared, and it holds a copy of them. (Not one with a set for each query.)
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -135,6 +142,7 @@ def search(
            threads, or the path that the batch size chooses.
     """
     where = "ivf_flat.search"
+    validate.no_resources(where, resources)
     validate.instance(where, "search_params", search_params, SearchParams)
     validate.instance(where, "index", index, Index)
     return search_ivf(where, search_params, index, queries, k, neighbors, distances, filter)

@@ -1,22 +1,24 @@
 """IVF-PQ: product-quantised residuals in inverted lists; small, approximate, refined if wanted."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
-import numpy as np
-
-from gpuann import arrays, backends, training, validate
+from gpuann import training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends import packing
 from gpuann.backends.seam import PqPayload
-from gpuann.codecs import axes, pq
-from gpuann.codecs.axes import Axes
-from gpuann.errors import bad_type, bad_value
+from gpuann.codecs import pq
+from gpuann.errors import bad_value
 from gpuann.index import IvfIndex, open_rows, search_ivf, warned
-from gpuann.metric import Metric
+from gpuann.indexes import given_pq
 from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
-from gpuann.trained import TrainedModels
+
+_DTYPES = {
+    "lut_dtype": ("float32", "float16", "uint8"),
+    "internal_distance_dtype": ("float32", "float16"),
+    "coarse_search_dtype": ("float32", "float16", "int8"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +53,13 @@ class IndexParams(IvfIndexParams):
     max_train_points_per_pq_code : int, default 256
         Rows per codebook entry, at most, that train the codebooks.
     seed : int, default 0
+    metric_arg : float, default 2.0
+    adaptive_centers : bool, default False
+    add_data_on_build : bool, default True
+    codebook_kind : {"subspace"}, default "subspace"
+    codes_layout : {"interleaved", "flat"}, default "interleaved"
+    conservative_memory_allocation : bool, default False
+        cuVS's: the last two without effect, the others at these values only.
     """
 
     pq_bits: int = 8
@@ -58,6 +67,8 @@ class IndexParams(IvfIndexParams):
     rotation: str = "none"
     force_random_rotation: bool = False
     max_train_points_per_pq_code: int = 256
+    codebook_kind: str = field(default="subspace", repr=False)
+    codes_layout: str = field(default="interleaved", repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,11 +82,40 @@ class IndexParams(IvfIndexParams):
         if self.force_random_rotation:
             object.__setattr__(self, "rotation", "random")
         keep_integer(self, where, "max_train_points_per_pq_code", 1)
+        way_out = "codebooks are for each piece of a row, not for each list"
+        validate.only(where, "codebook_kind", self.codebook_kind, "subspace", way_out)
+        validate.one_of(where, "codes_layout", self.codes_layout, ("interleaved", "flat"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchParams(IvfSearchParams):
-    __doc__ = IvfSearchParams.__doc__
+    """How to search.
+
+    Parameters
+    ----------
+    n_probes : int, default 20
+        Lists visited per query; more than n_lists means all of them.
+    workspace_limit : int, default 1073741824
+        Bytes that a search may take beside its result, and some 20 MB a thread.
+    lut_dtype : {"float32", "float16", "uint8"}, default "float32"
+    internal_distance_dtype : {"float32", "float16"}, default "float32"
+    coarse_search_dtype : {"float32", "float16", "int8"}, default "float32"
+    max_internal_batch_size : int, default 4096
+        cuVS's, as NumPy's dtypes or their names, and without effect: what is stored in between
+        changes no answer here.
+    """
+
+    lut_dtype: Any = field(default="float32", repr=False)
+    internal_distance_dtype: Any = field(default="float32", repr=False)
+    coarse_search_dtype: Any = field(default="float32", repr=False)
+    max_internal_batch_size: int = field(default=4096, repr=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = "ivf_pq.SearchParams"
+        for name, allowed in _DTYPES.items():
+            validate.dtype_among(where, name, getattr(self, name), allowed)
+        keep_integer(self, where, "max_internal_batch_size", 1)
 
 
 class Index(IvfIndex):
@@ -132,6 +172,7 @@ def build(
     *,
     device: str | None = None,
     progress: bool = False,
+    resources: None = None,
 ) -> Index:
     """Train the quantisers on a sample and store every row as a PQ code of its residual.
 
@@ -142,6 +183,7 @@ def build(
         chunks of rows: a list of arrays, a function that returns an iterator, or an iterator
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
     progress : bool, default False; bars, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -160,11 +202,13 @@ def build(
     Jegou, Douze, Schmid, "Product quantization for nearest neighbor search", PAMI 2011.
     """
     where = "ivf_pq.build"
+    validate.no_resources(where, resources)
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     shape = code_shape(where, index_params, rows.dim)
     models = training.train(backend, rows, index_params, how, shape, progress=progress)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    core = training.build_part(backend, models, rows, progress=progress)
+    return warned(where, Index(core, rows.n_rows))
 
 
 @annotate("ivf_pq.build_precomputed")
@@ -187,59 +231,10 @@ def build_precomputed(
     where = "ivf_pq.build_precomputed"
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
+    shape = code_shape(where, index_params, rows.dim)
     given = centers, pq_centers, rotation_matrix
-    models = given_models(where, index_params, rows.dim, how, *given)
-    return Index(training.build_part(backend, models, rows, progress=progress))
-
-
-def given_models(
-    where: str,
-    params: IndexParams,
-    dim: int,
-    how: Metric,
-    centers: Any,
-    pq_centers: Any,
-    rotation: Any = None,
-) -> TrainedModels:
-    """Centres (n_lists, dim), codebooks (pq_dim, 2^pq_bits, pq_len) and a rotation (width, dim)
-    float32 that a caller brings, checked.
-    """
-    pq_dim, pq_len, pq_book_size = code_shape(where, params, dim)[:3]
-    given, shift = training.given_centers(where, centers, dim, params.n_lists, how)
-    codebooks = arrays.as_host(where, "pq_centers", pq_centers)
-    if codebooks.shape != (pq_dim, pq_book_size, pq_len):
-        rule = f"have shape ({pq_dim}, {pq_book_size}, {pq_len})"
-        raise bad_value(where, "pq_centers", rule, codebooks.shape)
-    if codebooks.dtype != np.float32:
-        raise bad_type(where, "pq_centers", "be float32", codebooks.dtype)
-    validate.finite(where, "pq_centers", codebooks.reshape(-1, pq_len))
-    turn = Axes(
-        None, _given_rotation(where, params, dim, pq_dim * pq_len, rotation), pq_dim * pq_len
-    )
-    found = turn.of(backends.choose(where, "cpu"), given), shift, np.ascontiguousarray(codebooks)
-    return TrainedModels(how, dim, *found, rotation=turn.rotation)
-
-
-def _given_rotation(
-    where: str, params: IndexParams, dim: int, width: int, rotation: Any
-) -> HostArray | None:
-    """A rotation (width, dim) that a caller brings, checked, in the units of `codecs.axes`."""
-    if rotation is None:
-        if params.rotation == "opq":
-            raise bad_value(where, "rotation_matrix", "be given, as rotation is", '"opq"')
-        return axes.random(width, dim, params.seed) if params.rotation == "random" else None
-    array = arrays.as_host(where, "rotation_matrix", rotation)
-    if array.shape != (width, dim):
-        raise bad_value(where, "rotation_matrix", f"have shape ({width}, {dim})", array.shape)
-    if array.dtype.kind != "f":
-        raise bad_type(where, "rotation_matrix", "be of floats", array.dtype)
-    validate.finite(where, "rotation_matrix", array)
-    x = array.astype(np.float64)
-    error = float(np.abs(x.T @ x - np.eye(dim)).max())
-    if error > 1e-3:
-        rule = "have orthonormal columns, to 0.001"
-        raise bad_value(where, "rotation_matrix", rule, f"an error of {error:.3g}")
-    return axes.in_units(array)
+    models = given_pq.models(where, index_params, shape, rows.dim, how, *given)
+    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 
 @annotate("ivf_pq.search")
@@ -251,6 +246,8 @@ def search(
     neighbors: HostArray | None = None,
     distances: HostArray | None = None,
     filter: Any = None,
+    *,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k rows whose decoded vectors are nearest to each query, among the lists that are probed.
 
@@ -268,6 +265,7 @@ def search(
         One of gpuann.filters, booleans (n_ids,) or (n_queries, n_ids), or a list of ids. A filter
         that keeps no more rows than the probed lists hold in the mean is answered exactly: all that
         it keeps are compared, and it holds a copy of them. (Not one with a set for each query.)
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -285,6 +283,7 @@ def search(
            threads, or the path that the batch size chooses.
     """
     where = "ivf_pq.search"
+    validate.no_resources(where, resources)
     validate.instance(where, "search_params", search_params, SearchParams)
     validate.instance(where, "index", index, Index)
     return search_ivf(where, search_params, index, queries, k, neighbors, distances, filter)

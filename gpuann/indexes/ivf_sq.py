@@ -35,6 +35,11 @@ class IndexParams(IvfIndexParams):
         Code what a row differs from its list's centre by, as FAISS and cuVS do; False codes the
         rows themselves: less exact, but the codes do not depend on the centres.
     seed : int, default 0
+    metric_arg : float, default 2.0
+    adaptive_centers : bool, default False
+    add_data_on_build : bool, default True
+    conservative_memory_allocation : bool, default False
+        cuVS's: the last without effect, the others at these values only.
     """
 
     by_residual: bool = True
@@ -84,6 +89,7 @@ def build(
     bounds: Any = None,
     device: str | None = None,
     progress: bool = False,
+    resources: None = None,
 ) -> Index:
     """Train centres and bounds on a sample and store every row as a byte a component.
 
@@ -97,6 +103,7 @@ def build(
         of the sample's; values beyond get the nearest code.
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
     progress : bool, default False; bars, if standard error is a terminal
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -109,6 +116,7 @@ def build(
     Order  same seed, same data: same bytes. inner_product trains its centres in L2.
     """
     where = "ivf_sq.build"
+    validate.no_resources(where, resources)
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     shape = training.ScalarShape(index_params.by_residual)
@@ -116,7 +124,8 @@ def build(
     models = training.train(backend, rows, index_params, how, learnt, progress=progress)
     if bounds is not None:
         models = training.with_given_bounds(where, models, shape, bounds)
-    return warned(where, Index(training.build_part(backend, models, rows, progress=progress)))
+    core = training.build_part(backend, models, rows, progress=progress)
+    return warned(where, Index(core, rows.n_rows))
 
 
 @annotate("ivf_sq.build_precomputed")
@@ -138,7 +147,7 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers, bounds)
-    return Index(training.build_part(backend, models, rows, progress=progress))
+    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 
 def given_models(
@@ -160,6 +169,8 @@ def search(
     neighbors: HostArray | None = None,
     distances: HostArray | None = None,
     filter: Any = None,
+    *,
+    resources: None = None,
 ) -> tuple[HostArray, HostArray]:
     """The k rows whose decoded vectors are nearest to each query, among the lists that are probed.
 
@@ -177,6 +188,7 @@ def search(
         One of gpuann.filters, booleans (n_ids,) or (n_queries, n_ids), or a list of ids. A filter
         that keeps no more rows than the probed lists hold in the mean is answered exactly: all that
         it keeps are compared, and it holds a copy of them. (Not one with a set for each query.)
+    resources : None; cuVS's, work goes to CuPy's current stream
 
     Returns
     -------
@@ -194,6 +206,7 @@ def search(
            threads, or the path that the batch size chooses.
     """
     where = "ivf_sq.search"
+    validate.no_resources(where, resources)
     validate.instance(where, "search_params", search_params, SearchParams)
     validate.instance(where, "index", index, Index)
     return search_ivf(where, search_params, index, queries, k, neighbors, distances, filter)

@@ -73,6 +73,8 @@ def pieces(path: Any, *, column: str | None = None, most_bytes: int = _MOST_BYTE
         starts = np.cumsum([0, *sizes]).tolist()
         cut = zip(starts, sizes, range(len(sizes)), strict=False)
         return [Piece(str(place), column, at, m, *about, number) for at, m, number in cut if m]
-    step = max(1, min(most_bytes // (dim * dtype.itemsize), max(_FEWEST_ROWS, -(-n // _MOST_PIECES))))
+    step = max(
+        1, min(most_bytes // (dim * dtype.itemsize), max(_FEWEST_ROWS, -(-n // _MOST_PIECES)))
+    )
     firsts = range(0, n, step)
     return [Piece(str(place), column, at, min(step, n - at), *about) for at in firsts]

@@ -18,7 +18,7 @@ from gpuann.distributed.folder import (
     write_each,
     write_shard,
 )
-from gpuann.distributed.manifest import exists, read_manifest, reading
+from gpuann.distributed.manifest import Manifest, exists, read_manifest, reading
 from gpuann.distributed.shard import build_part, shard_of
 from gpuann.distributed.shard_file import KIND, models_in, read_shard
 from gpuann.errors import bad_value
@@ -48,7 +48,7 @@ def save(folder: Any, index: ShardedIndex, *, replace: bool = False) -> None:
     if exists(place) and not replace:
         raise no_index_yet(where, place)
     parts = zip(index.models, index.shards, strict=True)
-    made = (shard_of(models, replicas[0].part) for models, replicas in parts)
+    made = (shard_of(models, replicas[0].part, next_id=index.next_id) for models, replicas in parts)
     shared = index.has_one_model or index.models[0] is None
     scope = "shared" if shared else "independent"
     change(where, place, write_each(place, made), scope, of_all=replace, fresh=not replace)
@@ -93,7 +93,8 @@ def extend(
     folder : path, of an index of scope "shared"
     dataset : array (n_rows, dim) or chunks of rows, as `distributed.build_part` takes them
     ids : array (n_rows,) of integers, optional
-        Their names; one that is there already is refused. Default: on from the largest.
+        Their names; one that is there already is refused. Default: on from the largest that a row
+        of the index ever had.
     non_finite : {"raise", "drop"}, default "raise"; as in `distributed.build_part`
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
     progress : bool, default False; bars, if standard error is a terminal
@@ -115,7 +116,7 @@ def extend(
         way_out = "train models, build_part and commit a shard of its own"
         raise bad_value(where, str(place), 'be of scope "shared"', f'"{manifest.scope}"', way_out)
     file = reading(where, place, lambda now: StoredFile(where, place / now.shards[0].file, KIND))
-    first = manifest.next_id
+    first = reading(where, place, lambda now: _next_id(where, place, now))
     shard = build_part(
         models_in(file) or file.about["metric"],
         dataset,
@@ -129,10 +130,16 @@ def extend(
             change(where, place, [write_shard(place, shard)], "shared")
             return np.sort(shard.ids)
         except ValueError:
-            next_id = read_manifest(where, place).next_id
+            next_id = reading(where, place, lambda now: _next_id(where, place, now))
             if ids is not None or next_id == first:
                 raise
             # another process took these ids: on from its own
             names = shard.ids + (next_id - first)
             shard = dataclasses.replace(shard, lists=shard.lists._replace(ids=names))
             first = next_id
+
+
+def _next_id(where: str, place: Path, manifest: Manifest) -> int:
+    """More than every id that a row of the index in a folder ever had."""
+    files = (StoredFile(where, place / entry.file, KIND) for entry in manifest.shards)
+    return max(manifest.next_id, *(file.about.get("next_id", 0) for file in files))

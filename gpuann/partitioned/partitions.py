@@ -29,6 +29,8 @@ class Asked(NamedTuple):
     n_rows: int = 0
     kept: Filter | None = None
     exhaustive: bool = False
+    farthest: HostArray | None = None
+    """(n_queries,) float32, scan distances beyond which rows do not matter."""
 
     def keep(self, backend: Backend, part: slice) -> Keep | None:
         """The filter on a device, for some of the queries."""
@@ -134,14 +136,18 @@ def scan_in_turn(
 
     def work() -> Found:
         best: Found | None = None
+        edge = None if asked.farthest is None else asked.farthest[part]
+        farthest = edge
         for partition in partitions:
-            farthest = None if best is None else np.ascontiguousarray(best[0][:, -1])
             found = partition.scan(queries, part, asked, probed, farthest)
             if best is None:
                 best = found
             else:
                 both = np.stack([best[0], found[0]]), np.stack([best[1], found[1]])
                 best = cpu.ops.merge_topk(*both, asked.k)
+            farthest = np.ascontiguousarray(best[0][:, -1])
+            if edge is not None:
+                farthest = np.minimum(farthest, edge)
         return cast("Found", best)
 
     return partitions[0].submit(len(queries), work, beside=partitions[1:])

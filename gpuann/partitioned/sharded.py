@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,6 +17,8 @@ from gpuann.engine import ivf, survivors
 from gpuann.engine.plan import cut_evenly
 from gpuann.errors import bad_value
 from gpuann.filters import Filter
+from gpuann.index import SearchShape
+from gpuann.index import search as run_search
 from gpuann.metric import Metric
 from gpuann.partitioned.partitions import Asked, Found, Partition, gather, merged, scan_in_turn
 from gpuann.trained import TrainedModels
@@ -32,6 +34,8 @@ class ShardedIndex:
     """shards[s][r]: replica r of partition s."""
     models: tuple[TrainedModels | None, ...]
     """Of each partition: the same object for all where they share one; None for brute force."""
+    next_id: int
+    """More than every id that a row of it ever had."""
 
     def __len__(self) -> int:
         return sum(len(replicas[0]) for replicas in self.shards)
@@ -77,7 +81,8 @@ def place(
 
     n_shards = n_parts if scope == "shared" else len(shards)
     on = [[s % n_parts + r * n_parts for r in range(n_replicas)] for s in range(n_shards)]
-    return assemble(where, first.metric, first.dim, places, on, fill, at_once=1)
+    shape, next_id = (first.metric, first.dim), max(shard.next_id for shard in shards)
+    return assemble(where, *shape, places, on, fill, next_id, at_once=1)
 
 
 Made = tuple[Part, TrainedModels | None]
@@ -91,6 +96,8 @@ def assemble(
     places: list[Backend],
     on: list[list[int]],
     fill: Callable[[int, int], Made],
+    next_id: int,
+    *,
     at_once: int,
 ) -> ShardedIndex:
     """fill(place, shard) for the places on[shard] of every shard, so many at once."""
@@ -106,7 +113,7 @@ def assemble(
         held[shard].append(Partition(backend, part, threads[backend.device]))
     models = {shard: its_own for (_, shard), (_, its_own) in zip(work, made, strict=True)}
     shards = tuple(tuple(replicas) for replicas in held)
-    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))))
+    return ShardedIndex(how, dim, shards, tuple(models[s] for s in range(len(on))), next_id)
 
 
 def check_comparable(where: str, shards: Sequence[Shard]) -> None:
@@ -131,9 +138,13 @@ def backends_of(where: str, devices: Sequence[str], n_replicas: Any) -> list[Bac
     return [backends.choose(where, device) for device in devices]
 
 
-def search(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found:
-    """All partitions at once -> merged scan distances (n, k), ids (n, k)."""
-    return whole(index.metric, x, scan(cpu, index, x, asked))
+def search(
+    cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked, lists: HostArray | None = None
+) -> Found:
+    """All partitions at once -> merged scan distances (n, k), ids (n, k). lists (n, n_probes) int32
+    are those of each query, if the caller chose them.
+    """
+    return whole(index.metric, x, scan(cpu, index, x, asked, lists))
 
 
 def whole(how: Metric, x: HostArray, found: Found) -> Found:
@@ -143,10 +154,14 @@ def whole(how: Metric, x: HostArray, found: Found) -> Found:
     return found
 
 
-def scan(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found:
+def scan(
+    cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked, lists: HostArray | None = None
+) -> Found:
     """`search` of some of the partitions of an index, for who merges it with the others'."""
     probed = None
-    if index.has_one_model and len(index.shards) > 1 and not asked.exhaustive:
+    if lists is not None:
+        probed = _to_lists(index, x, lists)
+    elif index.has_one_model and len(index.shards) > 1 and not asked.exhaustive:
         probed = _probe(index, x, asked.n_probes, asked.workspace_limit)
     parts = cut_evenly(len(x), min(len(index.shards[0]), max(1, len(x))))
     # partitions of one device take turns with the same queries, so each helps the next
@@ -158,10 +173,10 @@ def scan(cpu: Backend, index: ShardedIndex, x: HostArray, asked: Asked) -> Found
     names, futures = [], []
     for (cut, device), some in work.items():
         part = parts[cut]
-        lists = None if probed is None else ivf.Probed(*(a[part] for a in probed))
+        own = None if probed is None else ivf.Probed(*(a[part] for a in probed))
         names.append(f"partition {', '.join(str(s) for s, _ in some)} on {device}")
         turns = [replica for _, replica in some]
-        futures.append(scan_in_turn(cpu, turns, x[part], part, asked, lists))
+        futures.append(scan_in_turn(cpu, turns, x[part], part, asked, own))
     answers = gather("shards.search", names, futures)
     return merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
 
@@ -186,6 +201,44 @@ def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.
     found = gather("shards.search", names, futures)
     columns = zip(*found, strict=True)
     return ivf.Probed(*(np.concatenate(column) for column in columns))
+
+
+def _to_lists(index: ShardedIndex, x: HostArray, lists: HostArray) -> ivf.Probed:
+    """The given lists of every query with their distances, which are the same on all partitions."""
+    finder = index.shards[0][0]
+    core, backend = cast("ivf.Core", finder.part), finder.backend
+
+    def work() -> ivf.Probed:
+        found = ivf.to_lists(core, x, backend.put(lists))
+        return ivf.Probed(*(backend.get(a) for a in found))
+
+    name = f"the distances to the lists on {backend.device}"
+    probed: ivf.Probed = gather("shards.search", [name], [finder.submit(len(x), work)])[0]
+    return probed
+
+
+def answer(
+    where: str,
+    cpu: Backend,
+    index: ShardedIndex,
+    queries: Any,
+    k: int,
+    neighbors: Any,
+    distances: Any,
+    run: Callable[[HostArray, int], Found],
+) -> tuple[Any, Any]:
+    """Check a search's arguments, run it on the host's queries, answer where the queries are."""
+    shape = SearchShape(cpu, index.metric, index.dim, len(index))
+    there = holder(index, queries)
+    if there is None:
+        return run_search(where, shape, queries, k, neighbors, distances, run)
+    wanted = *queries.shape[:1], validate.n_results(where, k)
+    arrays.check_output(where, "distances", distances, wanted, np.float32, on_device=True)
+    arrays.check_output(where, "neighbors", neighbors, wanted, np.int64, on_device=True)
+    found = run_search(where, shape, queries, k, None, None, run)
+    with there.active():
+        dists, ids = there.put(found[0]), there.put(found[1])
+        return arrays.output(distances, dists), arrays.output(neighbors, ids)
 
 
 def holder(index: ShardedIndex, queries: Any) -> Backend | None:
