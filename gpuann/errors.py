@@ -37,6 +37,6 @@ def bad_type(
 def warn(text: str) -> None:
     """A UserWarning at the line outside of this package that led to it."""
     level, frame = 2, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals["__name__"].startswith("gpuann."):
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("gpuann."):
         level, frame = level + 1, frame.f_back
     warnings.warn(text, UserWarning, stacklevel=level)

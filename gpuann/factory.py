@@ -25,6 +25,20 @@ _PIECES = {
     "codec": re.compile(r"Flat|SQ8|PQ(\d+)(?:x(\d+))?"),
     "refine": re.compile(r"RFlat|Refine\(Flat\)"),
 }
+# what faiss.index_factory has and this has not, and what to do instead
+_ELSEWHERE = (
+    (r"IDMap2?", "every index has ids of its own: extend(index, rows, ids)"),
+    (r"L2[Nn]orm", 'build with metric="cosine", and rows need not be normalised'),
+    (r"HNSW.*|NSG.*|NNDescent.*|.*_HNSW.*|.*_NSG.*", "there are no graphs: use IVF and a number"),
+    (r"PCA.*|ITQ.*|Pad.*", "rows keep their components: OPQ and a number turns them before PQ"),
+    (r"RR\d+|OPQ\d+_\d+", "a rotation keeps all components: RR, or OPQ and the number of PQ"),
+    (r"Residual.*|RCQ.*|R?RQ.*|LSQ.*|PRQ.*|PLSQ.*", "one quantiser of residuals: PQ and a number"),
+    (r"RaBitQ.*|LSH.*|ZnLattice.*|Lattice.*|Zn.*", "use PQ and a number, 4 to 8 bits a code"),
+    (r"SQ(4|6|fp16|bf16|8_.*)|SQ8bit.*", "use SQ8, or Flat with rows of float16"),
+    (r"PQ\d+x?\d*fsr?.*|PQ.*\+.*|PQ\d+np", "use PQ and a number: the scan is chosen by itself"),
+    (r"IMI.*|IVF.*\(.*\)", "use IVF and a number: centres are compared exactly"),
+    (r"Refine\(.*\)", "use RFlat: rows are kept as they are"),
+)
 _EXAMPLES = {
     "rotation": ["OPQ#", "RR"],
     "lists": ["IVF#"],
@@ -137,7 +151,9 @@ def _parse(where: str, text: str) -> dict[str, re.Match[str]]:
 
 
 def _unknown(where: str, text: str, piece: str, left: list[str]) -> ValueError:
-    """The error for a piece that means nothing here, with the nearest that would."""
+    """The error for a piece that means nothing here: a piece of faiss with what there is instead,
+    else with the nearest that would mean something.
+    """
     examples = [example for name in left for example in _EXAMPLES[name]]
     digits = re.findall(r"\d+", piece)
     shape = re.sub(r"\d+", "#", piece)
@@ -148,6 +164,9 @@ def _unknown(where: str, text: str, piece: str, left: list[str]) -> ValueError:
         for number in [*digits, "16", "8"]:
             nearest = nearest.replace("#", number, 1)
         way_out = f"nearest is {nearest}"
+    for pattern, instead in _ELSEWHERE:
+        if re.fullmatch(pattern, piece):
+            way_out = f"{piece} of faiss is not there; {instead}"
     known = ", ".join(example.replace("#", "n") for example in examples) or "nothing more"
     rule = f"have {known} where it says {piece!r}"
     return bad_value(where, "description", rule, repr(text), way_out)

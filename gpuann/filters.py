@@ -5,9 +5,11 @@
     filters.from_bitset(words)   uint32, bit i of word w is id 32 w + i; 1 keeps it (cuVS's)
     filters.from_bitmap(words)   one bit set for each query
 
-An id beyond the last bit is not kept. What is kept is counted once, when the filter is made; a
-search does not wait for the device. A filter may be used with any index and by any number of
-threads; it holds a copy of its bits on each device that it was used on.
+An id beyond the last bit is not kept: a mask that ends before the ids of an index, as one of before
+an `extend` does, leaves the newer rows out, and the first search of that index with it warns. What
+is kept is counted once, when the filter is made; a search does not wait for the device. A filter
+may be used with any index and by any number of threads; it holds a copy of its bits on each device
+that it was used on.
 """
 
 import threading
@@ -21,7 +23,7 @@ from gpuann import arrays
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
-from gpuann.errors import bad_type, bad_value
+from gpuann.errors import bad_type, bad_value, warn
 
 __all__ = ["Filter", "from_bitmap", "from_bitset", "from_ids", "from_mask", "no_filter"]
 
@@ -52,8 +54,11 @@ class Filter:
     n_kept: int
     """Ids that are kept, of the fullest set."""
     per_query: bool
+    n_ids: int | None = None
+    """Ids that it says something about, from 0; None for a list of ids, which means all others."""
     _there: dict[tuple[Any, ...], Array] = field(default_factory=dict)
     _survivors: Any = field(default_factory=weakref.WeakKeyDictionary)
+    _warned: Any = field(default_factory=weakref.WeakSet)
     _lock: Any = field(default_factory=threading.Lock)
 
     def __repr__(self) -> str:
@@ -77,7 +82,7 @@ class Filter:
         if not self.per_query:
             return self
         words = self._of_queries(where, name, n_queries, n_rows)
-        return Filter(words[queries], self.n_kept, per_query=True)
+        return Filter(words[queries], self.n_kept, True, self.n_ids)
 
     def _of_queries(self, where: str, name: str, n_queries: int, n_rows: int) -> HostArray:
         """Words (n_queries, n_words) of sets for each query."""
@@ -101,6 +106,18 @@ class Filter:
             out[:, -1] &= np.uint32((1 << n_rows % 32) - 1)
         return out
 
+    def check_reach(self, where: str, name: str, index: Any) -> None:
+        """Warn, once for an index, if it has ids that this ends before. No device is asked."""
+        last = index.next_id - 1
+        if self.n_ids is None or self.n_ids > last:
+            return
+        with self._lock:
+            known = index in self._warned
+            self._warned.add(index)
+        if not known:
+            beyond = f"{last - self.n_ids + 1} ids of the index, {self.n_ids} to {last}"
+            warn(f"{where}: {name} ends before {beyond}: rows with these are left out")
+
     def survivors_of(self, rows: object, make: Any) -> Any:
         """make(), once for these rows: what is left of them."""
         with self._lock:
@@ -123,7 +140,7 @@ def from_mask(mask: Any) -> Filter:
     if array.ndim not in (1, 2):
         rule = "have shape (n_ids,) or (n_queries, n_ids)"
         raise bad_value(where, "mask", rule, array.shape)
-    return _made(_packed(array), per_query=array.ndim == 2)
+    return _made(_packed(array), array.ndim == 2, array.shape[-1])
 
 
 def from_ids(ids: Any) -> Filter:
@@ -140,12 +157,13 @@ def from_ids(ids: Any) -> Filter:
     numbers = array.astype(np.int64)
     words = np.zeros(int(numbers.max(initial=-1)) // 32 + 1, np.uint32)
     np.bitwise_or.at(words, numbers >> 5, np.uint32(1) << (numbers & 31).astype(np.uint32))
-    return _made(words, per_query=False)
+    return _made(words, False, None)
 
 
 def from_bitset(bitset: Any) -> Filter:
     """Keep the ids whose bit is 1: bitset (n_words,) uint32, host or device."""
-    return _made(_words("filters.from_bitset", "bitset", bitset, (1,)), per_query=False)
+    words = _words("filters.from_bitset", "bitset", bitset, (1,))
+    return _made(words, False, 32 * len(words))
 
 
 def from_bitmap(bitmap: Any) -> Filter:
@@ -154,7 +172,8 @@ def from_bitmap(bitmap: Any) -> Filter:
     Or as cuVS has it (n_words,): the bits of one query behind those of another, as many of each as
     the index has rows.
     """
-    return _made(_words("filters.from_bitmap", "bitmap", bitmap, (1, 2)), per_query=True)
+    words = _words("filters.from_bitmap", "bitmap", bitmap, (1, 2))
+    return _made(words, True, 32 * words.shape[1] if words.ndim == 2 else None)
 
 
 def given(where: str, name: str, value: Any) -> Filter | None:
@@ -180,11 +199,11 @@ def _words(where: str, name: str, value: Any, axes: tuple[int, ...]) -> HostArra
     return np.array(array, order="C")  # a copy: the count would not follow a change
 
 
-def _made(words: HostArray, *, per_query: bool) -> Filter:
+def _made(words: HostArray, per_query: bool, n_ids: int | None) -> Filter:
     if words.shape[-1] == 0:
         words = np.zeros((*words.shape[:-1], 1), np.uint32)
     counts = np.bitwise_count(words).sum(axis=-1, dtype=np.int64)
-    return Filter(words, int(np.max(counts, initial=0)), per_query)
+    return Filter(words, int(np.max(counts, initial=0)), per_query, n_ids)
 
 
 def _packed(mask: HostArray) -> HostArray:

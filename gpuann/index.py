@@ -153,7 +153,7 @@ def search_ivf(
     filter: Any = None,
 ) -> tuple[HostArray, HostArray]:
     """The public search of every inverted-file index."""
-    core, kept = index.core, given_filter(where, "filter", filter, queries)
+    core, kept = index.core, given_filter(where, "filter", filter, queries, index)
     n_probes = min(params.n_probes, index.n_lists)
     check_results(where, core.backend, "n_probes", n_probes, core.coarse.axes.width)
 
@@ -176,11 +176,15 @@ def keep_of(
     return Keep(words, kept, survivors.is_exhaustive(kept, *shape))
 
 
-def given_filter(where: str, name: str, value: Any, queries: Any) -> Filter | None:
-    """`filters.given`; a set for each query is for queries that can be counted."""
+def given_filter(where: str, name: str, value: Any, queries: Any, index: Any) -> Filter | None:
+    """`filters.given`; a set for each query is for queries that can be counted. A warning if the
+    index has ids that it ends before.
+    """
     kept = filters.given(where, name, value)
     if kept is not None and kept.per_query and arrays.is_chunked(queries):
         raise bad_value(where, name, "be one set for queries in chunks", "a set for each query")
+    if kept is not None:
+        kept.check_reach(where, name, index)
     return kept
 
 

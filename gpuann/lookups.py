@@ -82,7 +82,7 @@ def range_search(
     with backend.active():
         x = query_rows(where, backend, queries, index.dim)
         x = backend.get(x) if backend.holds(x) else x
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
 
     def scan(rows: HostArray, k: int, farthest: HostArray) -> tuple[Any, Any]:
         check_results(where, backend, "the number of results of a query", k, index.dim)
@@ -199,7 +199,7 @@ def search_preassigned(
     core, backend = index.core, index.backend
     chosen = given_lists(where, lists, index.n_lists)
     check_results(where, backend, "n_probes", chosen.shape[1], core.coarse.axes.width)
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
     limit = params.workspace_limit
 
     def run(x: Array, k: int) -> tuple[Array, Array]:

@@ -53,7 +53,7 @@ def search_batches(
     where = f"{kinds.of_index(index)}.search_batches"
     kinds.check_index(where, index)
     kinds.check_search_of(where, search_params, index)
-    k, kept = validate.n_results(where, k), given_filter(where, "filter", filter, [])
+    k, kept = validate.n_results(where, k), given_filter(where, "filter", filter, [], index)
     if hasattr(batches, "ndim") or not isinstance(batches, Iterable):
         got = type(batches).__name__
         raise bad_type(where, "batches", "be arrays one after another", got, "cut it into pieces")

@@ -231,7 +231,7 @@ def search(
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     cpu = backends.choose(where, "cpu")
 
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
     exhaustive = kept is not None and sharded.is_exhaustive(index, kept, n_probes)
 
     def run(x: HostArray, k: int) -> Found:

@@ -51,6 +51,11 @@ class StreamedIndex:
     def __len__(self) -> int:
         return int(self.stored.sizes.sum())
 
+    @property
+    def next_id(self) -> int:
+        """More than every id that a row of it ever had."""
+        return self.stored.next_id
+
     def __repr__(self) -> str:
         of = self.stored
         rows = f"{len(self):,} rows, dim {of.dim}, {of.metric}, {len(of.sources)} shards"
@@ -148,7 +153,7 @@ def search(
     backend, of = index.backend, index.stored
     check_results(where, backend, "n_probes", n_probes, of.dim)
 
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
     if kept is not None and index.centers is not None:
         width = index.centers.coarse.centers.shape[1]
         if survivors.is_exhaustive(kept, len(index), width, n_lists, n_probes):

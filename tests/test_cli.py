@@ -159,6 +159,44 @@ def test_usage(capsys):
     assert gpuann.__version__ in capsys.readouterr().out
 
 
+def test_help_has_the_defaults(capsys):
+    wanted = {
+        "build": [
+            "(default: IVF1024,Flat)",
+            "(default: sqeuclidean)",
+            "(default: 20)",
+            "default: 0",
+        ],
+        "search": ["of each (default: 10)", "visits (default: 20)", "(default: 4)"],
+        "eval": ["(default: 10)", "(default: 1,4,16,64)", "CUDA if there is one"],
+        "convert": ["32 or 64 (default: 32)"],
+    }
+    for command, words in wanted.items():
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        said = " ".join(capsys.readouterr().out.split())
+        assert [word for word in words if word not in said] == []
+        assert "None" not in said
+        assert "default: False" not in said
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGPIPE")
+def test_a_reader_that_has_gone(folder, capsys):
+    """`gpuann search ... | head -1` ends quietly, as other programs do."""
+    out, _ = made(capsys, folder, "IVF4,Flat")
+    words = "search", str(out), str(folder / "query.fbin"), "-k", "1500", "--device", "cpu"
+    code = "import sys; from gpuann import cli; cli.demo.run = print; sys.exit(cli.main())"
+    for command in (words, ("demo", "king")):
+        with subprocess.Popen(
+            [sys.executable, "-c", code, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        ) as child:
+            child.stdout.close()
+            error = child.stderr.read()
+        assert (child.returncode, error) == (141, b"")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT")
 def test_an_interrupt_leaves_no_half_file(folder):
     rows = np.random.default_rng(0).random((60_000, 64)).astype(np.float32)

@@ -1,5 +1,7 @@
 """Filters: only what is kept comes back, on every index, whichever way they are given."""
 
+import warnings
+
 import models
 import numpy as np
 import oracle
@@ -78,6 +80,56 @@ def test_the_truth():
         assert_same(search(index, k=5, keep=mask)[1], want[1])
 
 
+@pytest.mark.parametrize("kind", models.KINDS)
+def test_a_mask_that_ends_before_the_newest_rows_warns(built, kind):
+    """Once for each filter and index; ids say what they mean without one."""
+    module, index = getattr(gpuann, kind), built[kind]
+    longer = module.extend(index, ROWS[:40])
+    mask = np.ones(1500, bool)
+    words = rf"{kind}.search: (pre)?filter ends before 40 ids of the index, 1500 to 1539: rows with"
+    for make in (filters.from_mask, np.asarray):
+        with pytest.warns(UserWarning, match=words) as said:
+            got = search(longer, keep=make(mask))
+        assert said[0].filename == models.__file__, "at the line that searched"
+        assert_same_knn(got, search(index))
+    packed = np.packbits(mask, bitorder="little").copy()
+    packed.resize(188)
+    with pytest.warns(UserWarning, match="ends before 36 ids of the index, 1504 to 1539"):
+        search(longer, keep=filters.from_bitset(packed.view(np.uint32)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kept = filters.from_mask(mask)
+        search(index, keep=kept)
+        search(longer, keep=np.arange(1500))
+        search(longer, keep=np.ones(1540, bool))
+    with pytest.warns(UserWarning, match=words) as said:
+        for _ in range(3):
+            search(longer, keep=kept)
+    assert len(said) == 1
+
+
+def test_short_masks_of_other_searches(built, tmp_path):
+    longer = ivf_flat.extend(built["ivf_flat"], ROWS[:40])
+    ivf_flat.save(tmp_path / "x", longer)
+    many = shards.load(tmp_path / "x", ["cpu", "cpu"])
+    shards.save(tmp_path / "folder", many)
+    on_disk = streamed.open(tmp_path / "folder", device="cpu")
+    kept, asked = np.ones(1500, bool), ivf_flat.SearchParams(n_probes=4)
+    lists = np.zeros((40, 1), np.int64)
+    for call in (
+        lambda: shards.search(asked, many, QUERIES, 3, filter=kept),
+        lambda: shards.range_search(asked, many, QUERIES, 1.0, kept),
+        lambda: shards.search_preassigned(asked, many, QUERIES, 3, lists, filter=kept),
+        lambda: streamed.search(asked, on_disk, QUERIES, 3, filter=kept),
+        lambda: ivf_flat.range_search(asked, longer, QUERIES, 1.0, kept),
+        lambda: ivf_flat.search_preassigned(asked, longer, QUERIES, 3, lists, filter=kept),
+        lambda: list(ivf_flat.search_batches(asked, longer, [QUERIES, QUERIES], 3, kept)),
+    ):
+        with pytest.warns(UserWarning, match="filter ends before 40 ids") as said:
+            call()
+        assert [w.filename for w in said] == [__file__]
+
+
 def test_filters_in_all_their_forms(built):
     index = built["ivf_pq"]
     want = search(index, keep=HALF)
@@ -112,6 +164,7 @@ def test_counts():
     assert repr(filters.from_mask(EACH)).startswith("filters.Filter(a set for each query, ")
 
 
+@pytest.mark.filterwarnings("ignore:.*filter ends before")
 @pytest.mark.parametrize("kind", models.KINDS)
 def test_nothing_is_kept(built, kind):
     nothing = (
@@ -126,6 +179,7 @@ def test_nothing_is_kept(built, kind):
         assert np.isinf(dists).all()
 
 
+@pytest.mark.filterwarnings("ignore:.*filter ends before")
 @pytest.mark.parametrize("kind", models.KINDS)
 def test_ids_that_are_not_there(built, kind):
     """Beyond the rows they keep nothing; rows beyond the bits are not kept."""

@@ -144,7 +144,7 @@ def search(
     validate.instance(where, "index", index, Index)
     limit = validate.integer(where, "workspace_limit", workspace_limit, LEAST_WORKSPACE)
 
-    kept = given_filter(where, "prefilter", prefilter, queries)
+    kept = given_filter(where, "prefilter", prefilter, queries, index)
 
     def run(x: Any, k: int) -> tuple[Any, Any]:
         return scan(index, x, k, limit, keep=keep_of(where, index, kept, len(x)))

@@ -45,7 +45,7 @@ def range_search(
     n_probes = search_params.n_probes if search_params else 1
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     x = query_rows(where, cpu, queries, index.dim)
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
     exhaustive = kept is not None and sharded.is_exhaustive(index, kept, n_probes)
 
     def scan(rows: HostArray, k: int, farthest: HostArray) -> Found:
@@ -93,7 +93,7 @@ def search_preassigned(
     n_lists = cast("Any", index.models[0]).n_lists
     chosen = lookups.given_lists(where, lists, n_lists)
     cpu, limit = backends.choose(where, "cpu"), search_params.workspace_limit
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
 
     def run(x: HostArray, k: int) -> Found:
         if len(x) != len(chosen):

@@ -40,6 +40,8 @@ class Stored(NamedTuple):
     """(n_lists,) float32, see `Lists`."""
     shifts: tuple[HostArray | None, ...]
     """(dim,) float32 or None, of each list for brute force, else of all."""
+    next_id: int
+    """More than every id that a row of it ever had."""
 
     @property
     def row_bytes(self) -> int:
@@ -76,7 +78,8 @@ def _in_files(where: str, place: Path, manifest: Manifest, verify: bool) -> Stor
     radius = [file.read("radius") for file in files]
     shifts = [file.read("shift") if "shift" in file.entries else None for file in files]
     models = models_in(files[0])
-    return _stored(where, how, manifest.shards[0].dim, models, sources, radius, shifts)
+    next_id = max(manifest.next_id, *(file.about.get("next_id", 0) for file in files))
+    return _stored(where, how, manifest.shards[0].dim, models, sources, radius, shifts, next_id)
 
 
 def in_memory(where: str, shards: Sequence[Shard]) -> Stored:
@@ -87,7 +90,9 @@ def in_memory(where: str, shards: Sequence[Shard]) -> Stored:
     first, sources = shards[0], [blocks.ShardSource(shard) for shard in shards]
     radius = [shard.lists.radius for shard in shards]
     shifts = [p.shift if isinstance(p, FlatPayload) else None for p in (s.payload for s in shards)]
-    return _stored(where, first.metric, first.dim, first.models, sources, radius, shifts)
+    next_id = max(shard.next_id for shard in shards)
+    shape = first.metric, first.dim, first.models
+    return _stored(where, *shape, sources, radius, shifts, next_id)
 
 
 def _stored(
@@ -98,6 +103,7 @@ def _stored(
     sources: Sequence[blocks.Source],
     radius: list[HostArray],
     shifts: list[HostArray | None],
+    next_id: int,
 ) -> Stored:
     for name in ROWS:
         for number, source in enumerate(sources):
@@ -107,10 +113,11 @@ def _stored(
     if models is None:
         alone = [blocks.OnlyList(one, at, len(sources)) for at, one in enumerate(sources)]
         sizes = np.array([one.offsets[-1] for one in sources])
-        return Stored(how, dim, None, tuple(alone), sizes, np.concatenate(radius), tuple(shifts))
+        most, own = np.concatenate(radius), tuple(shifts)
+        return Stored(how, dim, None, tuple(alone), sizes, most, own, next_id)
     sizes = np.sum([np.diff(one.offsets) for one in sources], axis=0)
     most, own = np.max(radius, axis=0), (models.shift,)
-    return Stored(how, dim, models, tuple(sources), sizes, most, own)
+    return Stored(how, dim, models, tuple(sources), sizes, most, own, next_id)
 
 
 def head(backend: Backend, stored: Stored) -> ivf.Core | None:
