@@ -53,6 +53,8 @@ class DaskIndex:
     models: TrainedModels | None
     """None for brute force; of the first shard where each has its own."""
     n_replicas: int
+    next_id: int
+    """More than every id that a row of it has."""
     serving: Serving
     sources: tuple[Stored, ...]
     scope: str
@@ -163,32 +165,13 @@ def load(
         sources, rows = cut(where, place, manifest, n_shards or len(used))
         file = StoredFile(where, place / manifest.shards[0].file, KIND)
         about = manifest.shards[0]
-        shape = check(where, about.metric), about.dim, models_in(file)
-        return await serve_shards(
-            there, shape, sources, rows, manifest.scope, n_replicas, device, params, used
-        )
+        how = check(where, about.metric)
+        serving = Serving(there, how, sources, device, params)
+        await serving.start(rows, n_replicas, used)
+        shape = how, about.dim, models_in(file), n_replicas, manifest.next_id
+        return DaskIndex(there, *shape, serving, tuple(sources), manifest.scope)
 
     return there.sync(run)
-
-
-Shape = tuple[Metric, int, TrainedModels | None]
-
-
-async def serve_shards(
-    client: Client,
-    shape: Shape,
-    sources: list[Any],
-    rows: list[int],
-    scope: str,
-    n_replicas: int,
-    device: str | None,
-    params: ServeParams,
-    workers: list[str],
-) -> DaskIndex:
-    """An index of shards by their sources and rows."""
-    serving = Serving(client, shape[0], sources, device, params)
-    await serving.start(rows, n_replicas, workers)
-    return DaskIndex(client, *shape, n_replicas, serving, tuple(sources), scope)
 
 
 @annotate("dask.search")
@@ -237,7 +220,7 @@ def search(
         way_out = "search each, and compute a dask.array first"
         raise bad_type(where, "queries", "be an array", type(queries).__name__, way_out)
     x = np.ascontiguousarray(arrays.queries(where, queries, index.dim))
-    kept = given_filter(where, "filter", filter, queries)
+    kept = given_filter(where, "filter", filter, queries, index)
     question = _question(index, search_params, k, kept)
 
     async def run() -> Found:
