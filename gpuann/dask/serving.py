@@ -172,6 +172,8 @@ class Serving:
                     have[worker] = Replica(worker, self._wires[worker])
             shard.replicas = [have[worker] for worker in wanted]
             for worker in have.keys() - set(wanted):
+                while have[worker].waiting:  # searches under way; each of them ends
+                    await asyncio.sleep(0.01)
                 wire = have[worker].wire
                 await asyncio.gather(
                     wire.call("drop", shard.number, timeout=self.params.call_timeout),
