@@ -63,7 +63,8 @@ def one_of(where: str, name: str, value: object, allowed: tuple[str, ...]) -> st
 
 def only(where: str, name: str, value: object, allowed: object, way_out: str) -> None:
     """Raise unless `value`, which cuVS has a choice for, is the one that there is here."""
-    if type(value) not in (type(allowed), int) or value != allowed:
+    plain = value.item() if isinstance(value, np.generic) else value
+    if type(plain) not in (type(allowed), int) or plain != allowed:
         raise bad_value(where, name, f"be {allowed!r}", repr(value), way_out)
 
 

@@ -9,7 +9,7 @@ from gpuann import brute_force, ivf_flat, ivf_pq, ivf_sq, kmeans, refine
 
 ACCEPTED = {
     "ivf_flat.IndexParams": {
-        "metric_arg": [2.0, 2],
+        "metric_arg": [2.0, 2, np.float32(2)],
         "adaptive_centers": [False],
         "add_data_on_build": [True],
         "conservative_memory_allocation": [False, True],
@@ -27,7 +27,7 @@ ACCEPTED = {
         "max_internal_batch_size": [4096, 1],
     },
     "kmeans.KMeansParams": {
-        "n_init": [1],
+        "n_init": [1, np.int64(1)],
         "hierarchical": [False],
         "oversampling_factor": [2.0, 0.0],
         "batch_samples": [32768],
