@@ -232,7 +232,8 @@ def search(
     cpu = backends.choose(where, "cpu")
 
     kept = given_filter(where, "filter", filter, queries, index)
-    exhaustive = kept is not None and sharded.is_exhaustive(index, kept, n_probes)
+    shape = index.models[0], len(index), index.dim
+    exhaustive = kept is not None and sharded.is_exhaustive(*shape, kept, n_probes)
 
     def run(x: HostArray, k: int) -> Found:
         asked = Asked(k, n_probes, limit, len(x), len(index), kept, exhaustive)

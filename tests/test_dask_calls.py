@@ -1,28 +1,38 @@
 """Calls of shards without a cluster: hedges, lost replicas, budgets, batches, placement."""
 
 import asyncio
+import os
 
+import emulated
 import numpy as np
+import on_disk
 import pytest
+from compare import assert_same_knn
+from emu import Fibers
+from engines import needs_fibers
 
-from gpuann import BackendError
-from gpuann.dask import ServeParams
+import gpuann
+from gpuann import BackendError, shards
+from gpuann.dask import ServeParams, clients
 from gpuann.dask.batching import Batcher
 from gpuann.dask.counters import Counters, Latencies
 from gpuann.dask.hedging import Lost, NoReplicaLeft, Replica, ShardState, ask
+from gpuann.dask.holder import Holder, Question, Stored
 from gpuann.dask.placement import assign
 from gpuann.dask.sources import grouped
+from gpuann.distributed import manifest
 
 
 def run(behave, params, n_replicas=2, n_calls=1):
-    """behave(worker, number) gives seconds or an exception -> answers, counters, lost."""
-    counters, lost = Counters(), []
+    """behave(worker, number) gives seconds or an exception -> answers, counters, workers lost, and
+    the workers that were asked.
+    """
+    counters, lost, sent = Counters(), [], []
     shard = ShardState(3, 10, [Replica(f"w{i}") for i in range(n_replicas)])
-    number = [0]
 
     async def send(replica):
-        number[0] += 1
-        what = behave(replica.worker, number[0])
+        sent.append(replica.worker)
+        what = behave(replica.worker, len(sent))
         if isinstance(what, Exception):
             raise what
         await asyncio.sleep(what)
@@ -41,27 +51,36 @@ def run(behave, params, n_replicas=2, n_calls=1):
         assert all(replica.waiting == 0 for replica in shard.replicas)
         return found
 
-    return asyncio.run(main()), counters, lost
+    return asyncio.run(main()), counters, lost, sent
 
 
 def test_a_slow_call_is_sent_to_the_second_replica_and_its_answer_counts():
     params = ServeParams(hedge_after=10, max_hedge_ratio=1)
-    found, counters, lost = run(lambda w, n: 0.1 if n == 1 else 0, params)
+    found, counters, lost, sent = run(lambda w, n: 0.1 if n == 1 else 0, params)
     assert (counters.calls, counters.hedges, counters.hedge_wins) == (1, 1, 1)
     assert lost == []
-    assert found[0] in ("w0", "w1")
+    assert sorted(sent) == ["w0", "w1"]
+    assert found == sent[1:], "the second one's answer"
+
+
+def test_a_hedge_that_is_slower_loses():
+    params = ServeParams(hedge_after=10, max_hedge_ratio=1)
+    found, counters, _, sent = run(lambda w, n: 0.03 if n == 1 else 0.1, params)
+    assert (counters.hedges, counters.hedge_wins) == (1, 0)
+    assert found == sent[:1]
 
 
 def test_without_hedging_the_slow_call_is_waited_for():
-    _, counters, _ = run(lambda w, n: 0.05, ServeParams())
-    assert counters.hedges == 0
+    found, counters, _, sent = run(lambda w, n: 0.05, ServeParams())
+    assert (counters.hedges, found) == (0, sent)
 
 
 def test_hedges_stay_within_the_budget():
     params = ServeParams(hedge_after=1, max_hedge_ratio=0.1)
-    _, counters, _ = run(lambda w, n: 0.004, params, n_calls=40)
+    _, counters, _, sent = run(lambda w, n: 0.02, params, n_calls=40)
     assert counters.calls == 40
-    assert 1 <= counters.hedges <= 4
+    assert counters.hedges == 4
+    assert len(sent) == 44
 
 
 def test_p95_waits_for_a_hundred_calls():
@@ -75,14 +94,14 @@ def test_p95_waits_for_a_hundred_calls():
 
 
 def test_a_lost_replica_is_passed_over_and_told():
-    found, counters, lost = run(lambda w, n: Lost("gone") if n == 1 else 0, ServeParams())
+    found, counters, lost, _ = run(lambda w, n: Lost("gone") if n == 1 else 0, ServeParams())
     assert counters.retries == 1
     assert len(lost) == 1
     assert found[0] not in lost
 
 
 def test_a_shard_that_nobody_has_is_named():
-    found, counters, lost = run(lambda w, n: Lost("gone"), ServeParams(), n_calls=2)
+    found, counters, lost, _ = run(lambda w, n: Lost("gone"), ServeParams(), n_calls=2)
     assert all(isinstance(error, NoReplicaLeft) for error in found)
     assert "shard 3" in str(found[0])
     assert "w0: gone" in str(found[0])
@@ -91,13 +110,13 @@ def test_a_shard_that_nobody_has_is_named():
 
 
 def test_a_query_that_kills_workers_stops_at_the_second():
-    found, _, lost = run(lambda w, n: Lost("died"), ServeParams(), n_replicas=4)
+    found, _, lost, _ = run(lambda w, n: Lost("died"), ServeParams(), n_replicas=4)
     assert isinstance(found[0], NoReplicaLeft)
     assert len(lost) == 2
 
 
 def test_what_the_query_did_wrong_is_raised_at_once():
-    found, counters, lost = run(lambda w, n: ValueError("bad"), ServeParams())
+    found, counters, lost, _ = run(lambda w, n: ValueError("bad"), ServeParams())
     assert isinstance(found[0], ValueError)
     assert (counters.retries, lost) == (0, [])
 
@@ -182,3 +201,43 @@ def test_no_client_is_an_error_with_a_way_out(tmp_path):
 
     with pytest.raises(BackendError, match=r"use gpuann\.shards in one process"):
         dask.load(tmp_path)
+
+
+def test_a_bad_worker_is_named_before_anything_is_placed(tmp_path):
+    well = {"version": gpuann.__version__, "folder": True}
+    told = {"tcp://a": well, "tcp://b": well}
+    assert clients.sound_workers("here", told, tmp_path) == ["tcp://a", "tcp://b"]
+    for wrong, text in [
+        (well | {"version": "0.0"}, f"tcp://b must have gpuann {gpuann.__version__}"),
+        (well | {"folder": False}, "tcp://b must see .*; give a folder that all machines share"),
+        (BackendError("no GPU"), "tcp://b must have gpuann and the device, got .*no GPU"),
+    ]:
+        with pytest.raises(BackendError, match=text):
+            clients.sound_workers("here", told | {"tcp://b": wrong}, tmp_path)
+    with pytest.raises(BackendError, match="the cluster must have a worker"):
+        clients.sound_workers("here", {}, tmp_path)
+    with pytest.raises(ValueError, match="workers must be among tcp://a, tcp://b, got 'tcp://c'"):
+        clients.among("here", ["tcp://a", "tcp://c"], ["tcp://a", "tcp://b"])
+
+
+@needs_fibers
+def test_a_worker_with_a_device(tmp_path):
+    """The actor without a cluster: a load compiles, and the device's answers are the CPU's."""
+    shards.save(tmp_path / "x", on_disk.build("ivf_pq"))
+    source = Stored(
+        str(tmp_path / "x"), manifest.read_manifest("", tmp_path / "x").shards, "shared"
+    )
+    x = np.ascontiguousarray(on_disk.QUERIES[:4])
+
+    async def answer(device):
+        holder = Holder(device, os.getpid())
+        assert await holder.load(0, source) == 700
+        found = await holder.search(0, x, Question(5, 4, 1 << 28, 700))
+        await holder.drop(0)
+        with pytest.raises(KeyError):
+            await holder.search(0, x, Question(5, 4, 1 << 28, 700))
+        return found
+
+    want = asyncio.run(answer("cpu"))
+    with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked=False))):
+        assert_same_knn(asyncio.run(answer("cuda")), want)

@@ -1,26 +1,38 @@
 """An index on a cluster of processes: the single index' answers; what becomes of lost workers."""
 
+import asyncio
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import distributed
 import numpy as np
 import on_disk
 import pytest
 from compare import assert_same_knn
+from on_disk import folder, saved
 
 from gpuann import BackendError, dask, filters, shards
+from gpuann.dask.holder import Holder
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask's own servers, on their way out
+__all__ = ["folder", "saved"]  # fixtures
+
+
+@contextmanager
+def started(n_workers, *, processes):
+    """A cluster of one thread a worker -> it, and a client that is not the default."""
+    options = {"threads_per_worker": 1, "dashboard_address": ":0", "processes": processes}
+    with (
+        distributed.LocalCluster(n_workers=n_workers, **options) as cluster,
+        distributed.Client(cluster, timeout=30, set_as_default=False) as client,
+    ):
+        yield cluster, client
 
 
 @pytest.fixture(scope="module")
 def client():
-    options = {"threads_per_worker": 1, "dashboard_address": None, "processes": True}
-    with (
-        distributed.LocalCluster(n_workers=3, **options) as cluster,
-        distributed.Client(cluster, timeout=30) as client,
-    ):
+    with started(3, processes=True) as (_, client):
         yield client
 
 
@@ -110,4 +122,96 @@ def test_a_closed_index_and_other_arguments_are_refused(client, saved):
         dask.search(params, index, on_disk.QUERIES, 10)
 
 
-folder, saved = on_disk.folder, on_disk.saved
+@pytest.fixture(scope="module")
+def threads():
+    """Workers that are threads of this process: what is patched here is patched there."""
+    with started(2, processes=False) as (_, client):
+        yield client
+
+
+def slow(monkeypatch, seconds):
+    """seconds(shard, call of that shard) that the first replica asked takes longer."""
+    search, calls = Holder.search, {}
+
+    async def slowly(holder, number, x, question):
+        calls[number] = calls.get(number, 0) + 1
+        await asyncio.sleep(seconds(number, calls[number]))
+        return await search(holder, number, x, question)
+
+    monkeypatch.setattr(Holder, "search", slowly)
+    return calls
+
+
+def test_a_shard_that_is_late(threads, saved, monkeypatch):
+    params = on_disk.KINDS["ivf_flat"][1]
+    want = on_disk.search("ivf_flat", shards.load(saved, ["cpu"]))
+    index = dask.load(saved, client=threads, n_shards=2)
+    slow(monkeypatch, lambda shard, call: 1.0 if shard == 1 else 0)
+    with pytest.raises(TimeoutError, match=r"shard 1 must answer within the deadline of 0\.2 s"):
+        dask.search(params, index, on_disk.QUERIES, 10, deadline=0.2)
+    found = dask.search(params, index, on_disk.QUERIES, 10, deadline=0.2, on_loss="partial")
+    rows = [shard.n_rows for shard in index.serving.shards]
+    assert found.coverage == rows[0] / 700
+    assert_same_knn(dask.search(params, index, on_disk.QUERIES, 10), want)
+    assert index.stats()["lost"] == 0, "late is not lost"
+    index.close()
+
+
+def test_a_slow_replica_is_hedged_and_the_answer_is_the_same(threads, saved, monkeypatch):
+    params = on_disk.KINDS["ivf_flat"][1]
+    want = on_disk.search("ivf_flat", shards.load(saved, ["cpu"]))
+    serve = dask.ServeParams(hedge_after=20, max_hedge_ratio=1)
+    index = dask.load(saved, client=threads, n_shards=1, n_replicas=2, serve=serve)
+    calls = slow(monkeypatch, lambda shard, call: 0.5 if call == 1 else 0)
+    assert_same_knn(dask.search(params, index, on_disk.QUERIES, 10), want)
+    stats = index.stats()
+    assert (stats["hedges"], stats["hedge_wins"], calls[0]) == (1, 1, 2)
+    index.close()
+
+
+def test_searches_from_many_threads_at_once(threads, saved):
+    """Some travel together; each gets its own answer."""
+    params = on_disk.KINDS["ivf_flat"][1]
+    want = on_disk.search("ivf_flat", shards.load(saved, ["cpu"]))
+    index = dask.load(saved, client=threads, n_shards=2)
+
+    def one(i):
+        return dask.search(params, index, on_disk.QUERIES[i : i + 1], 10)
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(one, range(30)))
+    for i, answer in enumerate(found):
+        assert_same_knn(answer, (want[0][i : i + 1], want[1][i : i + 1]))
+    assert index.stats()["searches"] < 30, "some went together"
+    index.close()
+
+
+def test_a_worker_that_comes_takes_its_share(saved):
+    params = on_disk.KINDS["ivf_flat"][1]
+    want = on_disk.search("ivf_flat", shards.load(saved, ["cpu"]))
+    with started(1, processes=False) as (cluster, client):
+        index = dask.load(saved, client=client)
+        cluster.scale(3)
+        client.wait_for_workers(3, timeout=30)
+        index.rebalance(n_replicas=2)
+        assert {len(set(some)) for some in index.workers} == {2}
+        assert_same_knn(dask.search(params, index, on_disk.QUERIES, 10), want)
+        first = sorted({worker for some in index.workers for worker in some})[0]
+        stay = [w for w in client.scheduler_info(-1)["workers"] if w != first]
+        index.rebalance(workers=stay)
+        assert first not in {worker for some in index.workers for worker in some}
+        assert_same_knn(dask.search(params, index, on_disk.QUERIES, 10), want)
+        index.close()
+
+
+def test_models_of_their_own_are_a_shard_each(threads, folder):
+    params = on_disk.KINDS["ivf_flat"][1]
+    apart = on_disk.build("ivf_flat", scope="independent")
+    shards.save(folder, apart)
+    index = dask.load(folder, client=threads)
+    assert len(index.workers) == 3
+    found = dask.search(params, index, on_disk.QUERIES, 10)
+    assert_same_knn(found, on_disk.search("ivf_flat", apart))
+    index.close()
+    with pytest.raises(ValueError, match="n_shards must be 3, as the files with a model each"):
+        dask.load(folder, client=threads, n_shards=2)

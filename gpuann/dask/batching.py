@@ -21,6 +21,7 @@ class Batcher:
     def __init__(self) -> None:
         self._waiting: dict[Hashable, list[tuple[HostArray, asyncio.Future[Any]]]] = {}
         self._busy: set[Hashable] = set()
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself holds a task weakly
 
     async def ask(self, kind: Hashable, x: HostArray, most: int, run: Run) -> Any:
         """run(queries) of x (n, dim) and what else of this kind waits, at most so many queries ->
@@ -32,8 +33,8 @@ class Batcher:
         self._waiting.setdefault(kind, []).append((x, mine))
         if kind not in self._busy:
             self._busy.add(kind)
-            task = asyncio.ensure_future(self._serve(kind, most, run))
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            self._tasks.add(task := asyncio.ensure_future(self._serve(kind, most, run)))
+            task.add_done_callback(self._tasks.discard)
         return await mine
 
     async def _serve(self, kind: Hashable, most: int, run: Run) -> None:
@@ -48,7 +49,8 @@ class Batcher:
                 await _answer([one for one in some if not one[1].done()], run)
         finally:
             self._busy.discard(kind)
-            self._waiting.pop(kind, None)
+            for _, future in self._waiting.pop(kind, ()):  # left only where this was cancelled
+                future.cancel()
 
 
 async def _answer(some: list[tuple[HostArray, "asyncio.Future[Any]"]], run: Run) -> None:
@@ -57,12 +59,14 @@ async def _answer(some: list[tuple[HostArray, "asyncio.Future[Any]"]], run: Run)
         return
     try:
         dists, ids, more = await run(np.concatenate([x for x, _ in some]))
-    except BaseException as error:
+    except asyncio.CancelledError:
+        for _, future in some:
+            future.cancel()
+        raise
+    except Exception as error:
         for _, future in some:
             if not future.done():
-                future.set_exception(error if isinstance(error, Exception) else RuntimeError(error))
-        if not isinstance(error, Exception):
-            raise
+                future.set_exception(error)
         return
     at = 0
     for x, future in some:

@@ -1,6 +1,5 @@
 """The cluster as a library sees it: which client, and whether its workers can do the work."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,8 @@ from distributed import Client
 
 from gpuann import backends
 from gpuann._version import __version__
-from gpuann.errors import BackendError, bad_type, message
+from gpuann.distributed.manifest import exists
+from gpuann.errors import BackendError, bad_type, bad_value, message
 
 
 def given_client(where: str, client: Any) -> Client:
@@ -35,7 +35,7 @@ def outside_the_loop(where: str, client: Client) -> None:
         raise BackendError(message(where, "this", rule, "a call inside of it", way_out))
 
 
-def sound_workers(where: str, told: dict[str, Any], folder: Path | None) -> list[str]:
+def sound_workers(where: str, told: dict[str, Any], folder: Path) -> list[str]:
     """Addresses of workers by what `about_worker` said of each."""
     if not told:
         way_out = "start workers, or wait for them with client.wait_for_workers(1)"
@@ -54,8 +54,19 @@ def sound_workers(where: str, told: dict[str, Any], folder: Path | None) -> list
     return sorted(told)
 
 
-def about_worker(device: str | None, probe: Path | None) -> dict[str, Any]:
-    """Where a worker is: what it has."""
-    backend = backends.choose("dask", device)
-    seen = probe is None or (probe.is_file() and os.access(probe.parent, os.W_OK))
-    return {"version": __version__, "device": backend.device, "folder": seen}
+def among(where: str, workers: Any, there: list[str]) -> list[str]:
+    """The workers that a caller names, which must be there; all if none are named."""
+    if workers is None:
+        return there
+    for worker in workers:
+        if worker not in there:
+            raise bad_value(where, "workers", f"be among {', '.join(there)}", repr(worker))
+    return list(workers)
+
+
+def about_worker(device: str | None, folder: Path) -> dict[str, Any]:
+    """Where a worker is: its version of gpuann, and whether it sees the index; raises if it has not
+    got the device.
+    """
+    backends.choose("dask.load", device)
+    return {"version": __version__, "folder": exists(folder)}

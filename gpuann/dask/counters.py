@@ -19,9 +19,6 @@ class Latencies:
         self._p95: float | None = None
         self._since = 0
 
-    def __len__(self) -> int:
-        return len(self._window)
-
     def add(self, seconds: float) -> None:
         """One more call has ended."""
         self._window.append(seconds)
@@ -55,10 +52,12 @@ class Counters:
     retries: int = 0
     """Calls sent anew because a replica was lost."""
     lost: int = 0
-    """Replicas that were lost."""
+    """Workers that stopped answering."""
     reloads: int = 0
-    """Replicas that were loaded in their place."""
+    """Replicas that were loaded in place of theirs."""
     failed_reloads: int = 0
+    last_failure: str = ""
+    """Why a replica could not be loaded, the last time."""
     partial: int = 0
     """Searches answered without some shard."""
     by_shard: dict[int, Latencies] = field(default_factory=dict)

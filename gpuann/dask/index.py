@@ -1,5 +1,6 @@
 """An index on a cluster: loaded from a folder onto workers, searched, moved."""
 
+import asyncio
 import dataclasses
 from typing import Any
 
@@ -18,7 +19,6 @@ from gpuann.dask.sources import cut
 from gpuann.distributed.folder import given_folder
 from gpuann.distributed.manifest import read_manifest
 from gpuann.distributed.shard_file import KIND, models_in
-from gpuann.engine import survivors
 from gpuann.errors import bad_type, bad_value
 from gpuann.filters import Filter
 from gpuann.index import given_filter
@@ -52,7 +52,6 @@ class DaskIndex:
     dim: int
     models: TrainedModels | None
     """None for brute force; of the first shard where each has its own."""
-    n_replicas: int
     next_id: int
     """More than every id that a row of it has."""
     serving: Serving
@@ -70,6 +69,11 @@ class DaskIndex:
         return f"dask.DaskIndex({kind}, {rows}, {n_shards} shards x {self.n_replicas})"
 
     @property
+    def n_replicas(self) -> int:
+        """Workers that are to hold each shard."""
+        return self.serving.n_replicas
+
+    @property
     def workers(self) -> list[list[str]]:
         """The workers that hold each shard now."""
         return [[one.worker for one in shard.alive] for shard in self.serving.shards]
@@ -85,11 +89,12 @@ class DaskIndex:
         and answers do not change, and searches go on. Name the workers that stay before some are
         retired: Dask cannot retire one that holds an actor.
         """
-        n = n_replicas or self.n_replicas
+        n = self.n_replicas if n_replicas is None else n_replicas
+        n = validate.integer("dask.rebalance", "n_replicas", n, 1)
 
         async def run() -> None:
-            there = await workers_of(self.client) if workers is None else list(workers)
-            await self.serving.rebalance(there, n)
+            there = await workers_of(self.client)
+            await self.serving.rebalance(clients.among("dask.rebalance", workers, there), n)
 
         return self.client.sync(run)
 
@@ -126,13 +131,13 @@ def load(
 
     Parameters
     ----------
-    folder : path that every worker sees; as `shards.save` or `streamed.build`
-        wrote it
+    folder : path that every worker sees; as `shards.save`, `streamed.build` or
+        `distributed.commit` wrote it. Its files are read again when a worker is lost, so they stay.
     client : distributed.Client, optional; default: the one that is there
     n_shards : int, optional
-        Parts that are searched at the same time; default: as many as workers, or as files where
-        each has a model of its own. Whole files are put together, or cut by ids where there are
-        fewer; answers do not depend on it.
+        Parts that are searched at the same time; default: as many as workers. Whole files are put
+        together, or cut by ids where there are fewer; answers do not depend on it. Of files with a
+        model each (scope "independent") every one is a shard.
     n_replicas : int, default 1
         Workers that hold each shard, different ones.
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA on the workers that have it
@@ -146,7 +151,8 @@ def load(
     Notes
     -----
     Memory a worker holds its shards in memory of its own, outside of Dask's store, so that they
-           are never spilled. The client holds the models' file and no rows.
+           are never spilled. The client holds the models and no rows; where files are to be cut,
+           it reads the ids of all rows once.
     """
     where = "dask.load"
     there = clients.given_client(where, client)
@@ -157,18 +163,18 @@ def load(
         n_shards = validate.integer(where, "n_shards", n_shards, 1)
     manifest = read_manifest(where, place)
 
+    about = manifest.shards[0]
+    how, models = check(where, about.metric), models_in(StoredFile(where, place / about.file, KIND))
+
     async def run() -> DaskIndex:
-        probe = place / "manifest.json"
-        told = await there._run(clients.about_worker, device, probe, on_error="return")
+        told = await there.run(clients.about_worker, device, place, on_error="return")
         found = clients.sound_workers(where, told, place)
-        used = found if workers is None else list(workers)
-        sources, rows = cut(where, place, manifest, n_shards or len(used))
-        file = StoredFile(where, place / manifest.shards[0].file, KIND)
-        about = manifest.shards[0]
-        how = check(where, about.metric)
+        used = clients.among(where, workers, found)
+        # beside the loop: ids of files that are cut are read
+        sources, rows = await asyncio.to_thread(cut, where, place, manifest, n_shards, len(used))
         serving = Serving(there, how, sources, device, params)
         await serving.start(rows, n_replicas, used)
-        shape = how, about.dim, models_in(file), n_replicas, manifest.next_id
+        shape = how, about.dim, models, manifest.next_id
         return DaskIndex(there, *shape, serving, tuple(sources), manifest.scope)
 
     return there.sync(run)
@@ -246,7 +252,6 @@ def _question(
     n_rows = len(index)
     if kept is None:
         return Question(k, n_probes, limit, n_rows)
-    n_lists, width = (1, index.dim) if index.models is None else index.models.centers.shape
-    exhaustive = survivors.is_exhaustive(kept, n_rows, width, n_lists, n_probes)
+    exhaustive = sharded.is_exhaustive(index.models, n_rows, index.dim, kept, n_probes)
     words = kept.words, kept.n_kept, kept.per_query
     return Question(k, n_probes, limit, n_rows, *words, exhaustive)

@@ -4,6 +4,7 @@ Everything here runs on the client's event loop, so nothing needs a lock.
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Sequence
 
@@ -25,6 +26,8 @@ from gpuann.partitioned.partitions import Found
 
 LOAD_WITHIN = 600.0  # seconds for one shard to be read and placed
 _START_WITHIN = 60.0  # seconds for an actor to be made
+_RELOAD_WITHIN = 60.0  # seconds in which a worker may come that takes a lost replica
+_LOOK_AGAIN = 0.5  # seconds between looking for one
 _MUCH = 1 << 18  # results of all shards that are merged beside the event loop
 
 
@@ -38,30 +41,38 @@ class Serving:
         sources: Sequence[Stored],
         device: str | None,
         params: ServeParams,
-        holder: type[Holder] = Holder,
     ) -> None:
         self.client, self.params, self.counters = client, params, Counters()
         self.shards: list[ShardState] = []
+        self.n_replicas = 0
         self._how, self._sources, self._device = how, list(sources), device
-        self._holder = holder
         self._wires: dict[str, Wire] = {}
         self._reloads: set[asyncio.Task[None]] = set()
+        # one replica is placed after the other: each choice sees where those before went
+        self._placing = asyncio.Lock()
         self._cpu = backends.choose("dask.search", "cpu")
         self.closed = False
 
     async def start(self, n_rows: Sequence[int], n_replicas: int, workers: list[str]) -> None:
         """Place every shard on n_replicas of the workers."""
         chosen = assign("dask.load", n_rows, workers, n_replicas)
-        used = sorted({worker for some in chosen for worker in some})
-        await asyncio.gather(*(self._wire(worker) for worker in used))
-        work = [(s, worker) for s, some in enumerate(chosen) for worker in some]
-        loads = [self._load(s, worker) for s, worker in work]
+        held: dict[str, list[int]] = {}
+        for s, some in enumerate(chosen):
+            for worker in some:
+                held.setdefault(worker, []).append(s)
+
+        async def fill(worker: str, numbers: list[int]) -> None:
+            for s in numbers:  # one actor a worker, and one shard after the other there
+                await self._load(s, worker)
+
+        loads = [fill(worker, numbers) for worker, numbers in held.items()]
         loaded = await asyncio.gather(*loads, return_exceptions=True)
-        for (s, worker), got in zip(work, loaded, strict=True):
+        for worker, got in zip(held, loaded, strict=True):
             if isinstance(got, BaseException):
-                raise _failed_load(s, worker, got) from got
+                raise _failed_load(worker, got) from got
         replicas = [[Replica(worker, self._wires[worker]) for worker in some] for some in chosen]
         self.shards = [ShardState(s, n, replicas[s]) for s, n in enumerate(n_rows)]
+        self.n_replicas = n_replicas
         self.counters.by_shard = {shard.number: shard.answers for shard in self.shards}
 
     async def search(
@@ -78,11 +89,11 @@ class Serving:
             if not one.done():
                 one.cancel()
                 failures.append(_too_late(shard, params))
-            elif one.exception() is None:
+            elif (error := one.exception()) is not None:
+                failures.append(error)
+            else:
                 found.append(one.result())
                 covered += shard.n_rows
-            else:
-                failures.append(one.exception() or RuntimeError("cancelled"))
         for error in failures:  # what the query itself did wrong is never part of an answer
             if params.on_loss == "raise" or not isinstance(error, NoReplicaLeft | TimeoutError):
                 raise error
@@ -126,27 +137,31 @@ class Serving:
                 task.add_done_callback(self._reloads.discard)
 
     async def _reload(self, shard: ShardState) -> None:
-        """One more replica of a shard, on the worker with the fewest rows that has none."""
-        tried = {replica.worker for replica in shard.replicas}
-        while not self.closed:
-            left = [w for w in await workers_of(self.client) if w not in tried]
-            if not left:
-                break
-            load = {worker: 0 for worker in left}
-            for other in self.shards:
-                for replica in other.replicas:
-                    if replica.worker in load:
-                        load[replica.worker] += other.n_rows
-            worker = min(left, key=lambda w: (load[w], w))
-            tried.add(worker)
-            try:
-                await self._load(shard.number, worker)
-            except Exception:
-                continue  # counted below if no worker is left
-            shard.replicas.append(Replica(worker, self._wires[worker]))
-            self.counters.reloads += 1
-            return
+        """One more replica of a shard, on the worker with the fewest rows that has none; where
+        there is no such worker, one may come: Dask starts another in place of a lost one.
+        """
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + _RELOAD_WITHIN
+        while not self.closed and loop.time() < ends:
+            async with self._placing:
+                have = {replica.worker for replica in shard.replicas}
+                left = [w for w in await workers_of(self.client) if w not in have]
+                if left:
+                    worker = min(left, key=lambda w: (self._rows_on(w), w))
+                    try:
+                        wire = await self._load(shard.number, worker)
+                    except Exception as error:  # another worker may do better
+                        self.counters.last_failure = str(_failed_load(worker, error))
+                    else:
+                        shard.replicas.append(Replica(worker, wire))
+                        self.counters.reloads += 1
+                        return
+            await asyncio.sleep(_LOOK_AGAIN)
         self.counters.failed_reloads += 1
+
+    def _rows_on(self, worker: str) -> int:
+        held = [s for s in self.shards if any(r.worker == worker for r in s.replicas)]
+        return sum(shard.n_rows for shard in held)
 
     async def settled(self) -> None:
         """Wait for loads in the background to end."""
@@ -158,29 +173,31 @@ class Serving:
         meanwhile.
         """
         await self.settled()
-        rows = [shard.n_rows for shard in self.shards]
-        held = [[replica.worker for replica in shard.alive] for shard in self.shards]
-        chosen = assign("dask.rebalance", rows, workers, n_replicas, held)
-        for shard, wanted in zip(self.shards, chosen, strict=True):
-            have = {replica.worker: replica for replica in shard.alive}
-            for worker in wanted:
-                if worker not in have:
-                    try:
-                        await self._load(shard.number, worker)
-                    except Exception as error:
-                        raise _failed_load(shard.number, worker, error) from error
-                    have[worker] = Replica(worker, self._wires[worker])
-            shard.replicas = [have[worker] for worker in wanted]
-            for worker in have.keys() - set(wanted):
-                while have[worker].waiting:  # searches under way; each of them ends
-                    await asyncio.sleep(0.01)
-                wire = have[worker].wire
-                await asyncio.gather(
-                    wire.call("drop", shard.number, timeout=self.params.call_timeout),
-                    return_exceptions=True,
-                )
-        used = {worker for some in chosen for worker in some}
-        self._wires = {w: wire for w, wire in self._wires.items() if w in used}
+        async with self._placing:
+            rows = [shard.n_rows for shard in self.shards]
+            held = [[replica.worker for replica in shard.alive] for shard in self.shards]
+            chosen = assign("dask.rebalance", rows, workers, n_replicas, held)
+            for shard, wanted in zip(self.shards, chosen, strict=True):
+                await self._move(shard, wanted)
+            self.n_replicas = n_replicas
+            used = {worker for some in chosen for worker in some}
+            self._wires = {w: wire for w, wire in self._wires.items() if w in used}
+
+    async def _move(self, shard: ShardState, wanted: list[str]) -> None:
+        """The replicas of a shard to the wanted workers."""
+        have = {replica.worker: replica for replica in shard.alive}
+        for worker in wanted:
+            if worker not in have:
+                try:
+                    have[worker] = Replica(worker, await self._load(shard.number, worker))
+                except Exception as error:
+                    raise _failed_load(worker, error) from error
+        shard.replicas = [have[worker] for worker in wanted]
+        for worker in have.keys() - set(wanted):
+            while have[worker].waiting:  # searches under way; each of them ends
+                await asyncio.sleep(0.01)
+            with contextlib.suppress(Lost):  # then it has let go of everything
+                await have[worker].wire.call("drop", shard.number, timeout=self.params.call_timeout)
 
     async def close(self) -> None:
         """Let go of the actors, and with them of the shards."""
@@ -191,16 +208,17 @@ class Serving:
         self.shards = []
         self._sources = []
 
-    async def _load(self, number: int, worker: str) -> None:
+    async def _load(self, number: int, worker: str) -> Wire:
         """A shard on a worker, from its files."""
         wire = await self._wire(worker)
         await wire.call("load", number, self._sources[number], timeout=LOAD_WITHIN)
+        return wire
 
     async def _wire(self, worker: str) -> Wire:
         """The actor of a worker, made at its first use."""
         if worker not in self._wires:
             made = self.client.submit(
-                self._holder,
+                Holder,
                 self._device,
                 os.getpid(),
                 actor=True,
@@ -209,8 +227,7 @@ class Serving:
             )
             await finished(self.client, made, worker, _START_WITHIN)
             direct = bool(self.client.direct_to_workers) or await can_reach(self.client, worker)
-            # of two loads that came here at once, one actor is used and the other let go
-            self._wires.setdefault(worker, Wire(self.client, worker, made, direct=direct))
+            self._wires[worker] = Wire(self.client, worker, made, direct=direct)
         return self._wires[worker]
 
 
@@ -236,11 +253,11 @@ async def finished(client: Client, future: Future, worker: str, within: float) -
     await task  # which raises what the task raised
 
 
-def _failed_load(number: int, worker: str, error: BaseException) -> Exception:
+def _failed_load(worker: str, error: BaseException) -> Exception:
     if isinstance(error, ValueError | TypeError | BackendError):
         return error
     got = f"{type(error).__name__}: {error}"
-    return BackendError(message("dask.load", f"shard {number}", f"be held by {worker}", got))
+    return BackendError(message("dask.load", worker, "hold its shards", got))
 
 
 def _too_late(shard: ShardState, params: ServeParams) -> TimeoutError:

@@ -10,14 +10,22 @@ from gpuann.distributed.manifest import Manifest, ShardEntry
 from gpuann.distributed.reshard import id_cuts
 from gpuann.distributed.shard_file import read_ids
 from gpuann.engine.plan import cut_evenly
+from gpuann.errors import bad_value
 
 
 def cut(
-    where: str, folder: Path, manifest: Manifest, n_shards: int
+    where: str, folder: Path, manifest: Manifest, wanted: int | None, n_workers: int
 ) -> tuple[list[Stored], list[int]]:
-    """The files of a folder as n_shards shards, about equally large -> those, and their rows."""
-    entries = manifest.shards
-    if manifest.scope == "independent" or n_shards == len(entries):
+    """The files of a folder as shards, about equally large -> those, and their rows. wanted: how
+    many shards; None: as many as workers, or as files that cannot be put together.
+    """
+    entries, n_shards = manifest.shards, wanted or n_workers
+    if manifest.scope == "independent":
+        if wanted not in (None, len(entries)):
+            rule = f"be {len(entries)}, as the files with a model each"
+            raise bad_value(where, "n_shards", rule, wanted)
+        n_shards = len(entries)
+    if n_shards == len(entries):
         alone = [Stored(str(folder), (entry,), manifest.scope) for entry in entries]
         return alone, [entry.n_rows for entry in entries]
     if n_shards < len(entries):

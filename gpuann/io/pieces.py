@@ -70,8 +70,8 @@ def pieces(path: Any, *, column: str | None = None, most_bytes: int = _MOST_BYTE
     about = dim, str(dtype)
     if suffix in _TABLES:
         sizes = columns.fragment_rows(where, place, suffix)
-        starts = np.cumsum([0, *sizes]).tolist()
-        cut = zip(starts, sizes, range(len(sizes)), strict=False)
+        starts = np.cumsum([0, *sizes])[:-1].tolist()
+        cut = zip(starts, sizes, range(len(sizes)), strict=True)
         return [Piece(str(place), column, at, m, *about, number) for at, m, number in cut if m]
     step = max(
         1, min(most_bytes // (dim * dtype.itemsize), max(_FEWEST_ROWS, -(-n // _MOST_PIECES)))

@@ -46,7 +46,8 @@ def range_search(
     limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
     x = query_rows(where, cpu, queries, index.dim)
     kept = given_filter(where, "filter", filter, queries, index)
-    exhaustive = kept is not None and sharded.is_exhaustive(index, kept, n_probes)
+    shape = index.models[0], len(index), index.dim
+    exhaustive = kept is not None and sharded.is_exhaustive(*shape, kept, n_probes)
 
     def scan(rows: HostArray, k: int, farthest: HostArray) -> Found:
         own = None if kept is None else kept.some(where, "filter", rows, len(x), len(index))

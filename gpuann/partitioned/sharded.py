@@ -181,11 +181,14 @@ def scan(
     return merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
 
 
-def is_exhaustive(index: ShardedIndex, kept: Filter, n_probes: int) -> bool:
-    """Whether all rows that a filter keeps are compared: the same on every partition."""
-    models = index.models[0]
-    n_lists, width = (1, index.dim) if models is None else models.centers.shape
-    return survivors.is_exhaustive(kept, len(index), width, n_lists, n_probes)
+def is_exhaustive(
+    models: TrainedModels | None, n_rows: int, dim: int, kept: Filter, n_probes: int
+) -> bool:
+    """Whether all rows that a filter keeps are compared, of an index of n_rows in parts, with the
+    models of the first: the same on every partition.
+    """
+    n_lists, width = (1, dim) if models is None else models.centers.shape
+    return survivors.is_exhaustive(kept, n_rows, width, n_lists, n_probes)
 
 
 def _probe(index: ShardedIndex, x: HostArray, n_probes: int, limit: int) -> ivf.Probed:
