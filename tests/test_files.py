@@ -190,9 +190,9 @@ def written(folder, suffix):
         with path.open("wb") as handle:
             np.lib.format.write_array(handle, np.array(4, np.int32))
             np.lib.format.write_array(handle, QUERIES)
+    elif suffix == ".lance":  # known by its name; the library forbids this process to fork
+        path.mkdir()
     else:
-        if suffix in (".hdf5", ".lance"):
-            pytest.importorskip({".hdf5": "h5py", ".lance": "lance"}[suffix])
         io.write_vectors(path, QUERIES)
     return path
 

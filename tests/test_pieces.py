@@ -1,10 +1,14 @@
 """Files in pieces: together they are the file, wherever and in whichever order they are opened."""
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
+import pyarrow
 import pytest
 from compare import assert_same
+from pyarrow import parquet
 
 from gpuann import io
 
@@ -18,13 +22,8 @@ def opened(piece):
 
 def write(path):
     if path.suffix == ".parquet":
-        arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
-        rows = arrow.FixedSizeListArray.from_arrays(arrow.array(ROWS.ravel()), 8)
-        parquet.write_table(arrow.table({"v": rows}), path, row_group_size=1300)
-    elif path.suffix == ".lance":
-        arrow, lance = pytest.importorskip("pyarrow"), pytest.importorskip("lance")
-        rows = arrow.FixedSizeListArray.from_arrays(arrow.array(ROWS.ravel()), 8)
-        lance.write_dataset(arrow.table({"v": rows}), str(path), max_rows_per_file=1500)
+        rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(ROWS.ravel()), 8)
+        parquet.write_table(pyarrow.table({"v": rows}), path, row_group_size=1300)
     else:
         io.write_vectors(path, ROWS)
 
@@ -38,7 +37,6 @@ def write(path):
         (".hdf5", [1024] * 4 + [904]),
         (".arrow", [5000]),
         (".parquet", [1300] * 3 + [1100]),
-        (".lance", [1500] * 3 + [500]),
     ],
 )
 def test_the_pieces_are_the_file(tmp_path, suffix, sizes):
@@ -49,6 +47,25 @@ def test_the_pieces_are_the_file(tmp_path, suffix, sizes):
     assert [piece.first for piece in cut] == np.cumsum([0, *sizes])[:-1].tolist()
     backwards = [opened(piece) for piece in reversed(cut)]
     assert_same(np.concatenate(backwards[::-1]), ROWS)
+
+
+LANCE = """
+import pickle, sys
+import lance, numpy as np, pyarrow
+from gpuann import io
+path, want = sys.argv[1], np.arange(4000, dtype=np.float32).reshape(500, 8)
+rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(want.ravel()), 8)
+lance.write_dataset(pyarrow.table({"v": rows}), path, max_rows_per_file=150)
+cut = pickle.loads(pickle.dumps(io.pieces(path)))
+assert [piece.n_rows for piece in cut] == [150, 150, 150, 50], cut
+got = [piece.open().whole() for piece in reversed(cut)][::-1]
+assert (np.concatenate(got) == want).all()
+"""
+
+
+def test_pieces_of_lance_are_its_fragments(tmp_path):
+    """In a process of its own: the library forbids others to fork."""
+    subprocess.run([sys.executable, "-c", LANCE, tmp_path / "x.lance"], check=True)
 
 
 def test_a_piece_is_small_where_the_file_is_large(tmp_path):

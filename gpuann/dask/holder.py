@@ -7,11 +7,10 @@ after another, loads to another, so that the loop answers and a search does not 
 
 import asyncio
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from distributed import get_worker
@@ -25,10 +24,7 @@ from gpuann.distributed.reshard import run_of_ids
 from gpuann.distributed.shard import Shard
 from gpuann.filters import Filter
 from gpuann.partitioned import sharded
-from gpuann.partitioned.partitions import Asked, Found
-
-WHERE = "dask.search"
-T = TypeVar("T")
+from gpuann.partitioned.partitions import Asked, Found, Partition, scan_in_turn
 
 
 @dataclass(frozen=True)
@@ -80,21 +76,23 @@ class Holder:
         self._cpu = backends.choose("dask.load", "cpu")
         self._searches = ThreadPoolExecutor(1, "gpuann search")
         self._loads = ThreadPoolExecutor(1, "gpuann load")
-        self._shards: dict[int, sharded.ShardedIndex] = {}
+        self._shards: dict[int, list[Partition]] = {}
 
     async def load(self, number: int, source: Stored) -> int:
         """Hold a shard -> its rows."""
-        return await _on(self._loads, lambda: self.place(number, source.read(), source.scope))
+        work = partial(self._place, number, source)
+        return await asyncio.get_running_loop().run_in_executor(self._loads, work)
 
-    def place(self, number: int, shards: list[Shard], scope: str) -> int:
-        """Hold a shard that is here already -> its rows."""
+    def _place(self, number: int, source: Stored) -> int:
         devices = [self._backend.device]
-        made = sharded.place("dask.load", shards, devices, 1, scope)
+        made = sharded.place("dask.load", source.read(), devices, 1, source.scope)
+        held = [replace(replicas[0], thread=self._searches) for replicas in made.shards]
         if self._backend.cuda is not None:  # compiled before somebody waits for it
             n_lists = 1 if made.models[0] is None else made.models[0].n_lists
             asked = Asked(1, min(8, n_lists), 1 << 27, 1, len(made))
-            sharded.scan(self._cpu, made, np.zeros((1, made.dim), np.float32), asked)
-        self._shards[number] = made
+            one = np.zeros((1, made.dim), np.float32)
+            scan_in_turn(self._cpu, held, one, slice(0, 1), asked, None).result()
+        self._shards[number] = held
         return len(made)
 
     async def drop(self, number: int) -> None:
@@ -103,11 +101,9 @@ class Holder:
 
     async def search(self, number: int, x: HostArray, question: Question) -> Found:
         """Scan distances (n, k), ids (n, k) of queries x (n, dim), checked, among one shard."""
-        index = self._shards[number]
-        return await _on(self._searches, lambda: self._scan(index, x, question))
-
-    def _scan(self, index: sharded.ShardedIndex, x: HostArray, question: Question) -> Found:
-        return sharded.scan(self._cpu, index, x, question.asked(len(x)))
+        held, every = self._shards[number], slice(0, len(x))
+        scan = scan_in_turn(self._cpu, held, x, every, question.asked(len(x)), None)
+        return await asyncio.wrap_future(scan)
 
 
 def settle(client_pid: int) -> None:
@@ -117,7 +113,3 @@ def settle(client_pid: int) -> None:
     """
     if os.getpid() != client_pid and "GPUANN_NUM_THREADS" not in os.environ:
         gpuann.set_num_threads(max(1, get_worker().state.nthreads))
-
-
-async def _on(pool: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-    return await asyncio.get_running_loop().run_in_executor(pool, work)
