@@ -1,4 +1,4 @@
-"""The command line: `gpuann build | search | eval | info | convert | demo`."""
+"""The command line: `gpuann build | search | eval | info | convert | plan | demo`."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpuann import commands, demo
+from gpuann import cli_plan, commands, demo
 from gpuann._version import __version__
 from gpuann.errors import BackendError
 from gpuann.params import IvfIndexParams
@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command == "demo":
             demo.run(arguments["words"], arguments["plot"], arguments["device"])
+        elif command == "plan":
+            planned = commands.plan(**arguments)
+            print(json.dumps(planned.as_dict()) if as_json else planned)
         else:
             found = _COMMANDS[command](**arguments)
             print(json.dumps(found) if as_json else _shown(found))
@@ -116,6 +119,8 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--column", help=_COLUMN)
     for one in (build, search, evaluate):
         one.add_argument("--device", help=_DEVICE)
+
+    cli_plan.add_arguments(command("plan", "what an index that is not built would take"))
 
     text = "search 30,000 word embeddings, and measure it"
     show = sub.add_parser("demo", help=text, description=text)

@@ -1,5 +1,6 @@
 """What the commands do; `cli` reads their arguments. Each gives back what it would say as JSON."""
 
+import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from gpuann import brute_force, factory, files, io, ivf_flat, ivf_pq, ivf_sq, kinds, refined, rerank
+from gpuann import (
+    brute_force,
+    factory,
+    files,
+    io,
+    ivf_flat,
+    ivf_pq,
+    ivf_sq,
+    kinds,
+    planning,
+    refined,
+    rerank,
+)
 from gpuann.arrays import HostArray
 from gpuann.errors import bad_value
 from gpuann.exchange import from_faiss, to_faiss
@@ -213,3 +226,16 @@ def convert(source: Path, out: Path, *, column: str | None, header_bits: int) ->
     finally:
         hidden.unlink(missing_ok=True)
     return {"file": str(out), "bytes": out.stat().st_size}
+
+
+def plan(*, curve: Path | None, **given: Any) -> planning.Plan:
+    """An index on paper; the curve is what `gpuann eval --json` said."""
+    points = None
+    if curve is not None:
+        try:
+            found = json.loads(curve.read_text())["points"]
+            points = [(int(one["n_probes"]), float(one["recall"])) for one in found]
+        except (ValueError, KeyError, TypeError) as error:
+            rule, got = "be what `gpuann eval --json` says", f"{type(error).__name__}: {error}"
+            raise bad_value("gpuann plan", f"--curve {curve}", rule, got) from None
+    return planning.plan(curve=points, **given)

@@ -36,8 +36,9 @@ LEVELS = [
     {"files", "exchange", "pipelines", "streamed", "shards"},
     {"brute_force", "ivf_flat", "ivf_pq", "ivf_sq", "refined"},
     {"factory"},
-    {"dask"},
+    {"dask", "planning"},
     {"commands", "demo"},
+    {"cli_plan"},
     {"cli"},
 ]
 # within a level these may import one another, in this order

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from gpuann.arrays import on_cuda
 from gpuann.backends import cuda_ops, numpy_ops
-from gpuann.backends.cuda_ops._halves import with_halves
+from gpuann.backends.cuda_ops._halves import half_words, with_halves
+from gpuann.backends.cuda_ops._sizes import ROWS
 from gpuann.backends.seam import Array, FlatPayload, Lists, Ops, Payload
 from gpuann.cuda import devices
 from gpuann.cuda.launch import Device
@@ -102,6 +103,11 @@ class Backend:
     def holds(self, data: Any) -> bool:
         """Whether `data` lies on a CUDA device and this backend can take it as it is."""
         return self.cuda is not None and on_cuda(data)
+
+
+def halves_bytes(n_rows: int, dim: int) -> int:
+    """Of `FlatPayload.halves` of n_rows rows: what `Backend.prepared` adds on CUDA."""
+    return 4 * (n_rows + ROWS - 1) * half_words(dim)
 
 
 def choose(where: str, device: str | None = None) -> Backend:
