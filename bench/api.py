@@ -16,6 +16,7 @@ OTHERS = (
     ("io", gpuann.io),
     ("shards", gpuann.shards),
     ("streamed", gpuann.streamed),
+    ("planning", gpuann.planning),
 )
 WHOLE = ("refine", "load", "save", "index_factory", "from_faiss", "to_faiss", "from_cuvs")
 

@@ -1,11 +1,13 @@
 """The command line: what it writes, what it says, and how it fails."""
 
+import argparse
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from compare import assert_same
 
 import gpuann
 from bench.data import clustered
-from gpuann import cli, io, ivf_pq
+from gpuann import cli, cli_plan, io, ivf_pq
 
 ROWS, QUERIES = clustered(1500, 16, 30)
 
@@ -239,3 +241,79 @@ def test_names_in_capitals_and_names_that_mean_vectors(capsys, folder):
     code, _, error = run(capsys, "build", folder / "base.fvecs", folder / "x.npy")
     assert code == 2
     assert "must not end as a file of vectors" in error
+
+
+PLAN = "plan --rows 1.2e9 --dim 512 --index OPQ64,IVF65536,PQ64 --n-probes 64 --shards 16"
+PLAN += " --replicas 3 --memory 80GiB --rows-per-second 1e7 --centers-per-second 1e7"
+PLAN += " --service-cv 0.15 --stall-share 0.01 --stall-ms 120 --hedge-after p95"
+
+
+def test_plan(capsys):
+    """What the README says of it, and the same as JSON."""
+    code, text, _ = run(capsys, *PLAN.split())
+    assert code == 0
+    readme = (Path(gpuann.__file__).parents[1] / "README.md").read_text()
+    said = readme.partition("## Planning")[2].partition("\n## ")[0]
+    assert f"gpuann {PLAN}" in " ".join(said.replace("\\\n", " ").split())
+    shown = [line for line in text.splitlines() if line.startswith(("bytes of", "without", "hedg"))]
+    assert len(shown) == 3
+    for line in shown:
+        assert line in said
+    found = json.loads(run(capsys, *PLAN.split(), "--json")[1])
+    assert found["sizes"]["codes"] == 64 * 75_000_000
+    assert found["work"]["centers"] == 65536
+    assert found["hedged"]["hedge_ms"] > found["call_ms"]
+    assert {one["source"] for one in found["assumptions"]} >= {"stated", "argument"}
+
+
+def test_a_billion_rows_of_768_as_the_readme_has_them(capsys):
+    readme = (Path(gpuann.__file__).parents[1] / "README.md").read_text()
+    said = readme.partition("## Planning")[2].partition("\n## ")[0]
+    command = " ".join(said.replace("\\\n", " ").split()).partition("gpuann plan --rows 1e9 ")[2]
+    command = command.partition(" ```")[0]
+    code, text, _ = run(capsys, "plan", "--rows", "1e9", *command.split())
+    assert code == 0
+    for line in text.splitlines()[1:4]:
+        assert line in said
+
+
+def test_plan_takes_what_eval_says_as_its_curve(capsys, folder):
+    out, _ = made(capsys, folder, "IVF16,Flat")
+    words = "eval", out, folder / "query.fbin", "--data", folder / "base.fvecs", "--device", "cpu"
+    text = run(capsys, *words, "--n-probes", "1,4,16", "--json")[1]
+    (folder / "curve.json").write_text(text)
+    words = [
+        "plan",
+        "--rows",
+        "1e6",
+        "--dim",
+        "16",
+        "--index",
+        "IVF1000,Flat",
+        "--rows-per-second",
+        "1e7",
+    ]
+    words += ["--centers-per-second", "1e7", "--curve", folder / "curve.json", "--json"]
+    best = max(point["recall"] for point in json.loads(text)["points"])
+    found = json.loads(run(capsys, *words, "--recall", best)[1])
+    assert found["n_probes"] in (1, 4, 16)
+    code, _, error = run(capsys, *words[:-3], "--recall", 0.9)
+    assert (code, error[:42]) == (2, "gpuann: planning.plan: curve must be given")
+    (folder / "curve.json").write_text("[]")
+    code, _, error = run(capsys, *words, "--recall", 0.5)
+    assert code == 2
+    assert "must be what `gpuann eval --json` says" in error
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [("80GiB", 80 << 30), ("80GB", 80 * 10**9), ("1.5 Ki", 1536), ("7", 7), ("9B", 9)],
+)
+def test_sizes_of_memory(text, n):
+    assert cli_plan.size(text) == n
+
+
+@pytest.mark.parametrize("text", ["", "80 pounds", "-1GB", "4i", "4iB"])
+def test_no_sizes(text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        cli_plan.size(text)

@@ -150,6 +150,7 @@ def plan(
         ("queues", f"utilisation {utilisation:g}, Kingman's mean wait", "argument"),
         ("hedging", "none" if hedged is None else budget, "argument"),
         ("throughput", "all devices busy; what hedges and merging take is not in it", "model"),
+        ("shards lie on", "CUDA devices" if cuda else "hosts", "argument"),
         ("memory", f"{WORKSPACE_LIMIT:,} bytes left for a search", "workspace_limit's default"),
         ("a device", f"{devices_per_machine} in a machine, one shard on each", "argument"),
         ("simulation", f"{n_searches:,} searches, seed {seed}", "argument"),

@@ -67,7 +67,7 @@ class Plan:
             ("a query, each shard", f"{work.centers:,} centres, {work.rows:,.0f} rows"),
             ("  bytes read", _bytes(work.bytes)),
             ("  multiply-adds", f"{work.multiply_adds:,.0f}"),
-            ("call of a shard", f"{at_least}{self.call_ms:,.2f} ms {rated}"),
+            ("call of a shard", f"{at_least}{_ms(self.call_ms)} ms {rated}"),
             ("throughput", f"{at_most}{self.queries_per_second:,.0f} queries/s {rated}"),
             ("without hedging", _tail(self.unhedged, at_least)),
         ]
@@ -85,8 +85,13 @@ def _bytes(n: float) -> str:
     return f"{n:,.0f} B"
 
 
+def _ms(n: float) -> str:
+    return f"{n:,.1f}" if n >= 10 else f"{n:.3g}"
+
+
 def _tail(tail: Tail, at_least: str) -> str:
-    text = f"{at_least}p50 {tail.p50_ms:,.1f}, p95 {tail.p95_ms:,.1f}, p99 {tail.p99_ms:,.1f} ms"
+    p50, p95, p99 = map(_ms, (tail.p50_ms, tail.p95_ms, tail.p99_ms))
+    text = f"{at_least}p50 {p50}, p95 {p95}, p99 {p99} ms"
     if tail.hedge_ms is None:
         return text
-    return f"{text}, after {tail.hedge_ms:,.1f} ms, {tail.hedged_share:.2%} of the calls sent twice"
+    return f"{text}, after {_ms(tail.hedge_ms)} ms, {tail.hedged_share:.2%} of the calls sent twice"

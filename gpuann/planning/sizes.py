@@ -91,9 +91,9 @@ def sizes(where: str, made: Factory, n_rows: int, dtype: str, *, cuda: bool) -> 
     copied = cuda and row.is_whole and np.dtype(dtype).kind == "f"
     halves = backends.halves_bytes(n_rows, dim) if copied else 0
     n_lists = n_lists_of(made)
-    models = _OFFSET * (n_lists + 1) + _FLOAT * n_lists
+    models = _OFFSET * (n_lists + 1) + _FLOAT * n_lists + _FLOAT * dim  # the last: a shift
     if params is not None:
-        models += _FLOAT * n_lists * row.width + _FLOAT * dim  # centres, shift
+        models += _FLOAT * n_lists * row.width
         models += 2 * _OFFSET + (_ID + _FLOAT) * n_lists + _FLOAT  # the one list that centres are
         if cuda:
             halves += backends.halves_bytes(n_lists, row.width)
