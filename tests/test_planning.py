@@ -316,6 +316,24 @@ def test_rates_are_measured_here(monkeypatch, text, dtype):
 
 
 @pytest.mark.parametrize(
+    ("index", "n_probes", "batch", "said"),
+    [
+        ("IVF256,Flat", 64, 64, "IVF16,Flat, 4 probes, 16 queries a list (planned: 16)"),
+        ("IVF256,SQ8", 256, 3, "IVF16,SQ8, 16 probes, 3 queries a list (planned: 3)"),
+        ("IVF4096,PQ6", 64, 64, "IVF64,PQ6, 1 probes, 1 queries a list (planned: 1)"),
+        ("IVF4096,PQ6", 1, 2, "IVF40,PQ6, 1 probes, 0.05 queries a list (planned: 0.000488)"),
+    ],
+)
+def test_rates_are_of_queries_that_share_lists_as_planned(
+    monkeypatch, index, n_probes, batch, said
+):
+    monkeypatch.setattr(rates, "_SECONDS", 0.01)
+    monkeypatch.setattr(rates, "_MOST_ROWS", 4096)
+    args = {"n_probes": n_probes, "batch": batch, "device": "cpu", "n_searches": 100}
+    assert said in planning.plan(1e5, 24, index, **args).rates.detail
+
+
+@pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"rows": 0}, "rows must be at least 1"),

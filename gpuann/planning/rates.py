@@ -15,7 +15,7 @@ from gpuann.planning.sizes import RowShape, n_lists_of
 from gpuann.planning.work import Work
 
 _ROW_FLOATS, _MOST_ROWS = 1 << 23, 1 << 17  # of the rows measured: 32 MiB as float32
-_LISTS, _SECONDS, _QUERIES = 16, 0.5, 64
+_FEWEST_LISTS, _MOST_LISTS, _SECONDS, _QUERIES = 16, 256, 0.5, 64
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,21 @@ def measure(
     """Search a small index of the same codec by the same path, and rows like its centres by brute
     force, for about a second after the build.
 
-    Raises BackendError where the device cannot be had. The rates have the fixed cost of a search in
-    them, which longer scans share out better.
+    Queries of a batch share lists as they would in the index planned, as far as so few lists allow:
+    the detail says how many share one. The rates have the fixed cost of a search in them, which
+    longer scans share out better. Raises BackendError where the device cannot be had.
     """
     backend, rng = backends.choose("planning.plan", device), np.random.default_rng(seed)
     n = max(4096, min(_MOST_ROWS, _ROW_FLOATS // made.dim))
     rows = _rows(rng, (n, made.dim), dtype)
     queries = _rows(rng, (max(batch, _QUERIES), made.dim), dtype)
     pieces = [p for p in made.text.split(",") if not p.startswith(("OPQ", "RR", "RFlat", "Refine"))]
-    text = ",".join(f"IVF{_LISTS}" if p.startswith("IVF") else p for p in pieces)
+    n_lists, planned = n_lists_of(made), batch * n_probes / n_lists_of(made)
+    tables = by_table(batch * n_probes, n_lists, backend.lut_pairs_per_list)
+    # tables: enough lists for one probe of each query to stay under the bound
+    wanted = 2 * batch / backend.lut_pairs_per_list if tables else n_lists / n_probes
+    lists = max(_FEWEST_LISTS, min(_MOST_LISTS, round(wanted)))
+    text = ",".join(f"IVF{lists}" if p.startswith("IVF") else p for p in pieces)
     few: dict[str, Any] = {} if made.index_params is None else {"kmeans_n_iters": 2}
     built = index_factory(made.dim, text, made.metric, **few)
     index, module = built.build(rows, device=backend.device), built.module
@@ -72,18 +78,18 @@ def measure(
     if module is brute_force:
         found = _queries_per_second(lambda x: brute_force.search(index, x, 10), queries, batch)
     else:
-        n_lists = n_lists_of(made)
-        pairs = batch * min(n_probes, n_lists)
-        tables = by_table(pairs, n_lists, backend.lut_pairs_per_list)
-        probed = 1 if tables else index.n_lists
+        probed = 1 if tables else max(1, round(index.n_lists * n_probes / n_lists))
         params = module.SearchParams(n_probes=probed)
         found = _queries_per_second(lambda x: module.search(params, index, x, 10), queries, batch)
         centers = brute_force.build(backend.get(index.centers), made.metric, device="cpu")
-        lists = brute_force.search(centers, queries, probed)[1]
-        scanned = float(backend.get(index.list_sizes)[lists].sum(axis=1).mean())
+        found_in = brute_force.search(centers, queries, probed)[1]
+        scanned = float(backend.get(index.list_sizes)[found_in].sum(axis=1).mean())
     of_centers = _queries_per_second(lambda x: brute_force.search(whole, x, 10), queries, batch)
-    how = f"{text}, {probed} probes, " if probed else f"{text}, "
-    what = f"{how}{n:,} x {made.dim} random rows, batches of {batch}"
+    how = text
+    if probed:
+        shared = batch * probed / index.n_lists
+        how = f"{text}, {probed} probes, {shared:.3g} queries a list (planned: {planned:.3g})"
+    what = f"{how}, {n:,} x {made.dim} random rows, batches of {batch}"
     return Rates(scanned * found, n * of_centers, "measured", f"on {backend.device}: {what}")
 
 
