@@ -75,11 +75,23 @@ def test_turned_and_packed_codes(device, more):
 @pytest.mark.parametrize("dtype", [np.float16, np.int8, np.uint8])
 def test_rows_of_each_dtype_have_their_own_graph(device, dtype):
     index = build("ivf_flat")
-    queries = np.clip(np.rint(QUERIES[:3] * 20 + 60), 0, 120)
-    models.search(index, queries.astype(np.float32), 5)
-    got = models.search(index, queries.astype(dtype), 5)
-    assert_equal(got, ordinary(index, queries.astype(dtype), 5))
+    queries = np.clip(np.rint(QUERIES[:3] * 20 + 60), 0, 120).astype(dtype)
+    for rows in (queries, QUERIES[:3]):
+        assert_equal(models.search(index, rows, 5), ordinary(index, rows, 5))
     assert device.replays == 2
+
+
+@pytest.mark.parametrize("kind", IVF)
+def test_replays_touch_only_memory_that_is_theirs(device, kind):
+    """The checked engine knows what is allocated, and what nobody holds any more."""
+    index = build(kind)
+    for n in (2, 70):
+        models.search(index, QUERIES[:n], 5)
+        gc.collect()
+        device.engine = Fibers(checked=True)
+        got = models.search(index, QUERIES[-n:], 5)
+        device.engine = Fibers(checked=False)
+        assert_equal(got, ordinary(index, QUERIES[-n:], 5))
 
 
 def test_a_query_that_is_not_finite_finds_nothing(device):
