@@ -11,7 +11,7 @@ from gpuann import arrays, backends, filters, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
-from gpuann.engine import ivf, survivors
+from gpuann.engine import graphs, ivf, survivors
 from gpuann.errors import bad_value, warn
 from gpuann.filters import Filter, Keep
 from gpuann.metric import Metric, check, reported
@@ -95,12 +95,12 @@ class IvfIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays of the index."""
+        """Bytes of all arrays of the index, and of the graphs that small searches left."""
         coarse = self.core.coarse
         own = [*self.core.payload, *self.core.lists, *coarse.axes[:2]]
         arrays_held = [*own, *coarse.payload, *coarse.lists]
         unique = {id(a): a.nbytes for a in arrays_held if a is not None}
-        return int(sum(unique.values()))
+        return int(sum(unique.values())) + graphs.n_bytes(self.core)
 
     def _describe(self, *more: str) -> str:
         parts = [f"{len(self):,} rows", f"dim {self.dim}", self.metric, f"n_lists {self.n_lists}"]
@@ -159,6 +159,8 @@ def search_ivf(
 
     def run(x: Array, k: int) -> tuple[Array, Array]:
         keep = keep_of(where, index, kept, len(x), n_probes)
+        if keep is None:
+            return graphs.search(core, x, k, n_probes, params.workspace_limit)
         return ivf.search(core, x, k, n_probes, params.workspace_limit, keep=keep)
 
     shape = SearchShape(core.backend, index.metric, index.dim, len(index))

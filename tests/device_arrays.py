@@ -76,7 +76,7 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     # what waits for the device
     def get(self):
-        self.device.waits += 1
+        self.device.wait()
         return self.host.copy()
 
     def tolist(self):
@@ -96,13 +96,15 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     # what stays on it
     def __getitem__(self, index):
-        return self._result(self.host[self._index(index)])
+        plain = self._index(index)
+        return self._result(lambda: self.host[plain])
 
     def __setitem__(self, index, value):
         self.device.must_be_active()
         if isinstance(value, np.ndarray):
             raise TypeError("a NumPy array cannot be assigned to a device array")
-        self.host[self._index(index)] = value.host if isinstance(value, DeviceArray) else value
+        plain, given = self._index(index), value.host if isinstance(value, DeviceArray) else value
+        self.device.does(lambda: self.host.__setitem__(plain, given))
 
     def _index(self, index):
         parts = index if isinstance(index, tuple) else (index,)
@@ -110,21 +112,22 @@ class DeviceArray(NDArrayOperatorsMixin):
             if isinstance(part, np.ndarray | list):
                 raise TypeError("a device array cannot be indexed by a NumPy array or a list")
             if isinstance(part, DeviceArray) and part.dtype == np.bool_:
-                self.device.waits += 1
+                self.device.wait()
         plain = tuple(p.host if isinstance(p, DeviceArray) else p for p in parts)
         return plain if isinstance(index, tuple) else plain[0]
 
     def _view(self, host):
         return DeviceArray(host, self.memory, self.device)
 
-    def _result(self, host):
+    def _result(self, make):
         """A view stays in this memory, anything else gets memory of its own."""
+        host = make()
         if isinstance(host, np.ndarray) and np.may_share_memory(host, self.memory.bytes):
             return self._view(host)
-        return self.device.array(np.asarray(host))
+        return self.device.computed(make)
 
     def reshape(self, *shape):
-        return self._result(self.host.reshape(*shape))
+        return self._result(lambda: self.host.reshape(*shape))
 
     def transpose(self, *axes):
         return self._view(self.host.transpose(*axes))
@@ -134,31 +137,30 @@ class DeviceArray(NDArrayOperatorsMixin):
 
     def astype(self, dtype, copy=True):
         self.device.must_be_active()
-        return self._result(self.host.astype(dtype, copy=copy))
+        return self._result(lambda: self.host.astype(dtype, copy=copy))
 
     def copy(self):
         self.device.must_be_active()
-        return self.device.array(self.host)
+        return self.device.computed(lambda: self.host)
 
     def fill(self, value):
-        self.host.fill(value)
+        self.device.does(lambda: self.host.fill(value))
 
     def sum(self, axis=None):
         """In another order than NumPy's, as on a GPU: no answer may depend on it."""
-        backwards = np.flip(self.host, axis).sum(axis=axis)
-        return self.device.array(np.asarray(backwards))
+        return self.device.computed(lambda: np.flip(self.host, axis).sum(axis=axis))
 
     def max(self, axis=None):
-        return self.device.array(self.host.max(axis=axis))
+        return self.device.computed(lambda: self.host.max(axis=axis))
 
     def min(self, axis=None):
-        return self.device.array(self.host.min(axis=axis))
+        return self.device.computed(lambda: self.host.min(axis=axis))
 
     def any(self, axis=None, keepdims=False):
-        return self.device.array(self.host.any(axis=axis, keepdims=keepdims))
+        return self.device.computed(lambda: self.host.any(axis=axis, keepdims=keepdims))
 
     def all(self, axis=None):
-        return self.device.array(self.host.all(axis=axis))
+        return self.device.computed(lambda: self.host.all(axis=axis))
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=None, **more):
         self.device.must_be_active()
@@ -167,13 +169,14 @@ class DeviceArray(NDArrayOperatorsMixin):
                 raise TypeError(f"{ufunc.__name__}: a device array meets a NumPy array")
         plain = [x.host if isinstance(x, DeviceArray) else x for x in inputs]
         if method == "at":
-            return ufunc.at(*plain)
+            return self.device.does(lambda: ufunc.at(*plain))
         if method != "__call__" or more.keys() - {"dtype"} or ufunc.signature:  # matmul has one
             raise TypeError(f"{ufunc.__name__}.{method} {sorted(more)} is not on the device")
         if out is not None:
-            ufunc(*plain, out=tuple(o.host for o in out), **more)
+            into = tuple(o.host for o in out)
+            self.device.does(lambda: ufunc(*plain, out=into, **more))
             return out[0]
-        return self.device.array(ufunc(*plain, **more))
+        return self.device.computed(lambda: ufunc(*plain, **more))
 
     def __array_function__(self, function, *_):
         raise TypeError(f"numpy.{function.__name__} was given a device array")
@@ -196,12 +199,12 @@ class ArrayModule:
 
     def full(self, shape, value, dtype):
         out = self.empty(shape, dtype)
-        out.host[...] = value
+        out.fill(value)
         return out
 
     def arange(self, *bounds, dtype=None):
         self._device.must_be_active()
-        return self._device.array(np.arange(*bounds, dtype=dtype))
+        return self._device.computed(lambda: np.arange(*bounds, dtype=dtype))
 
     def asarray(self, data, dtype=None):
         self._device.must_be_active()
@@ -216,11 +219,14 @@ class ArrayModule:
     def ascontiguousarray(self, x):
         self._device.must_be_active()
         self._own(x)
-        return x if x.flags.c_contiguous else self._device.array(np.ascontiguousarray(x.host))
+        if x.flags.c_contiguous:
+            return x
+        return self._device.computed(lambda: np.ascontiguousarray(x.host))
 
     def concatenate(self, parts, axis=0):
         self._device.must_be_active()
-        return self._device.array(np.concatenate([self._own(p).host for p in parts], axis))
+        plain = [self._own(p).host for p in parts]
+        return self._device.computed(lambda: np.concatenate(plain, axis))
 
     def empty_like(self, x):
         return self.empty(self._own(x).shape, x.dtype)
@@ -233,14 +239,15 @@ class ArrayModule:
 
     def where(self, condition, a, b):
         plain = [x.host if isinstance(x, DeviceArray) else x for x in (a, b)]
-        return self._device.array(np.where(self._own(condition).host, *plain))
+        which = self._own(condition).host
+        return self._device.computed(lambda: np.where(which, *plain))
 
     def searchsorted(self, x, values, side):
-        places = np.searchsorted(self._own(x).host, self._own(values).host, side)
-        return self._device.array(places)
+        sorted_, found = self._own(x).host, self._own(values).host
+        return self._device.computed(lambda: np.searchsorted(sorted_, found, side))
 
     def flatnonzero(self, x):
-        self._device.waits += 1
+        self._device.wait()
         return self._device.array(np.flatnonzero(self._own(x).host))
 
     @staticmethod

@@ -13,7 +13,7 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-from device_arrays import ArrayModule, DeviceArray, Memory
+from device_arrays import POISON, ArrayModule, DeviceArray, Memory
 from emu import Buffer
 
 from gpuann.cuda import devices
@@ -58,8 +58,11 @@ class EmulatedDevice:
         self.watched = False  # whether array work outside `active` is a mistake
         self._depth = 0
         self.fault = None  # raised by the next synchronize
+        self.replays = 0  # of recordings
+        self.nodes = 0  # of the last one: launches of ours, and work of the array module
         self._memory = Memory()
         self._held = {}
+        self._recording = threading.local()
 
     @property
     def id(self):
@@ -89,22 +92,54 @@ class EmulatedDevice:
 
     def run(self, source, entry, grid, packed, shared):
         self.launches.append(Launch(source.op, source.variant, entry, grid, source.block, shared))
-        buffers = [
-            Buffer(a.address, a.n_bytes, f"array {a.host.dtype}{list(a.host.shape)}")
-            for a in self._memory.live()
-        ]
-        self.engine.launch(
-            source.text,
-            source.symbol(entry),
-            grid,
-            (source.block, 1, 1),
-            packed.tobytes(),
-            shared,
-            buffers,
-        )
+
+        def launch():
+            buffers = [
+                Buffer(a.address, a.n_bytes, f"array {a.host.dtype}{list(a.host.shape)}")
+                for a in self._memory.live()
+            ]
+            self.engine.launch(
+                source.text,
+                source.symbol(entry),
+                grid,
+                (source.block, 1, 1),
+                packed.tobytes(),
+                shared,
+                buffers,
+            )
+
+        self.does(launch)
+
+    def does(self, work):
+        """Work of the device: done, and recorded if it is being recorded."""
+        if self.is_captured():
+            self._recording.now.steps.append(work)
+        return work()
+
+    def is_captured(self):
+        return getattr(self._recording, "now", None) is not None
+
+    def record(self, work, shape, dtype):
+        """The work is done while it is recorded; whatever it left is gone before a replay."""
+        with self.active():
+            given = self.xp.zeros(shape, dtype)
+            work(given)
+            recording = self._recording.now = Recording(self, given)
+            try:
+                recording.found = work(given)
+            finally:
+                self._recording.now = None
+        self.nodes = len(recording.steps)
+        return recording
+
+    def wait(self):
+        """The host waits for the device."""
+        if self.is_captured():
+            raise RuntimeError("operation not permitted when stream is capturing")
+        self.waits += 1
 
     def synchronize(self):
-        self.waits += 1
+        self.wait()
         if self.fault:
             raise self.fault
 
@@ -133,14 +168,54 @@ class EmulatedDevice:
 
     def empty(self, shape, dtype):
         memory = self._memory.allocate(shape, dtype)
+        if self.is_captured():
+            self._recording.now.memory.append(memory)
         return DeviceArray(memory.host, memory, self)
 
     def array(self, host):
-        """A copy of a host array."""
+        """A copy of a host array, which a recording would make of memory that is gone."""
+        if self.is_captured():
+            raise RuntimeError("host memory may not be read when stream is capturing")
+        return self.computed(lambda: host)
+
+    def computed(self, make):
+        """An array of what the device computes: make() -> host array or scalar."""
         self.made += 1
-        made = self.empty(host.shape, host.dtype)
-        made.host[...] = host
+        like = np.asarray(make())
+        made = self.empty(like.shape, like.dtype)
+        made.host[...] = like
+        if self.is_captured():
+            self._recording.now.steps.append(lambda: made.host.__setitem__(..., make()))
         return made
+
+
+class Recording:
+    """Work that can be done again, see `gpuann.cuda.graph.Recording`; it holds its memory."""
+
+    def __init__(self, device, given):
+        self.given, self.found = given, None
+        self.steps, self.memory = [], [given.memory]
+        self._used = False  # since the last `done`: the device works in order, so none is needed
+        self._device = device
+
+    @property
+    def n_bytes(self):
+        return sum(memory.n_bytes for memory in self.memory)
+
+    def wait(self):
+        assert not self._used, "done() was left out"
+
+    def launch(self):
+        """Nothing that the recording or the last replay left may be of use."""
+        self._used = True
+        self._device.replays += 1
+        for memory in self.memory[1:]:
+            memory.bytes[:] = POISON
+        for step in self.steps:
+            step()
+
+    def done(self):
+        self._used = False
 
 
 @contextlib.contextmanager

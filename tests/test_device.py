@@ -4,6 +4,7 @@ No GPU is needed: the stand-in has what `CupyDevice` uses of CuPy and writes dow
 test checks that the installed CuPy has all of it.
 """
 
+import contextlib
 import sys
 import types
 
@@ -60,10 +61,56 @@ class FakeCupy:
                 return Function(name)
 
         class Stream:
-            ptr = 5
+            def __init__(self, non_blocking=False):
+                self.ptr = 6 if non_blocking else 5
+
+            def __enter__(self):
+                fake.current = self
+                return self
+
+            def __exit__(self, *_):
+                fake.current = Stream()
 
             def synchronize(self):
                 fake.said.append(("synchronize",))
+
+            def record(self, event=None):
+                fake.said.append(("record", self.ptr, event))
+                return event or f"event of {self.ptr}"
+
+            def wait_event(self, event):
+                fake.said.append(("wait", self.ptr, event))
+
+            def begin_capture(self):
+                fake.said.append(("begin", self.ptr))
+
+            def end_capture(self):
+                fake.said.append(("end", self.ptr))
+                return Graph()
+
+            def is_capturing(self):
+                return fake.said[-1] == ("begin", self.ptr)
+
+        class Graph:
+            def launch(self, stream):
+                fake.said.append(("graph", stream.ptr))
+
+        class MemoryPool:
+            def malloc(self, n_bytes):
+                raise NotImplementedError
+
+            def total_bytes(self):
+                return 512
+
+        @contextlib.contextmanager
+        def using_allocator(allocator):
+            fake.said.append(("own pool", isinstance(allocator.__self__, MemoryPool)))
+            try:
+                yield
+            finally:
+                fake.said.append(("common pool",))
+
+        self.current = Stream()
 
         self.cuda = types.SimpleNamespace(
             Device=Device,
@@ -72,7 +119,10 @@ class FakeCupy:
                 CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
                 funcSetAttribute=lambda *a: fake.said.append(("attribute", *a)),
             ),
-            get_current_stream=Stream,
+            get_current_stream=lambda: fake.current,
+            Stream=Stream,
+            MemoryPool=MemoryPool,
+            using_allocator=using_allocator,
             runtime=types.SimpleNamespace(
                 memoryTypeHost=1,
                 pointerGetAttributes=lambda p: types.SimpleNamespace(
@@ -83,6 +133,10 @@ class FakeCupy:
             MemoryPointer=lambda memory, offset: (memory, offset),
             alloc_pinned_memory=lambda n: fake.said.append(("pinned", n)) or bytearray(n + 100),
         )
+
+    def zeros(self, shape, dtype):
+        self.said.append(("zeros", self.current.ptr))
+        return np.zeros(shape, dtype)
 
     def empty(self, n_bytes, dtype):
         self.said.append(("empty", n_bytes))
@@ -188,6 +242,63 @@ def test_scratch_is_reused_and_grows(cupy):
 
 
 @needs_nvrtc
+def test_recorded_work_has_a_stream_and_memory_of_its_own(cupy):
+    on = device.CupyDevice(0, cupy)
+    before = on.scratch("a", (100,), np.float32)
+    pieces = []
+    cupy.said.clear()
+
+    def work(x):
+        assert on.is_captured() == (len(pieces) == 1)
+        pieces.append(on.scratch("a", (100,), np.float32))
+        cupy.said.append(("work", x.shape))
+        return (pieces[-1],)
+
+    recorded = on.record(work, (4, 2), np.float32)
+    said = [s for s in cupy.said if s[0] not in ("enter", "leave")]
+    assert said == [
+        ("record", 5, None),
+        ("own pool", True),
+        ("wait", 6, "event of 5"),
+        ("zeros", 6),
+        ("empty", 400),
+        ("work", (4, 2)),
+        ("begin", 6),
+        ("work", (4, 2)),
+        ("end", 6),
+        ("record", 6, None),
+        ("common pool",),
+    ]
+    assert np.shares_memory(*pieces), "what the first run allocated serves the second"
+    assert not np.shares_memory(pieces[0], before)
+    assert np.shares_memory(on.scratch("a", (100,), np.float32), before), "the thread's own again"
+    assert not on.is_captured()
+    assert recorded.n_bytes == 512
+    cupy.said.clear()
+    recorded.wait()
+    recorded.launch()
+    recorded.done()
+    said = [s for s in cupy.said if s[0] not in ("enter", "leave")]
+    assert said == [("wait", 5, "event of 6"), ("graph", 5), ("record", 5, "event of 6")]
+
+
+@needs_nvrtc
+def test_work_that_fails_leaves_no_capture_and_no_pool(cupy):
+    on, runs = device.CupyDevice(0, cupy), []
+
+    def work(x):
+        runs.append(x)
+        if len(runs) == 2:
+            raise RuntimeError("it cannot be captured")
+
+    with pytest.raises(RuntimeError, match="it cannot be captured"):
+        on.record(work, (1, 1), np.float32)
+    assert ("end", 6) in cupy.said
+    assert ("common pool",) in cupy.said
+    assert cupy.current.ptr == 5
+
+
+@needs_nvrtc
 def test_uploads_go_from_pinned_memory_on_the_current_stream(cupy):
     on = device.CupyDevice(1, cupy)
     staged = on.pinned(24)
@@ -238,6 +349,9 @@ def test_the_installed_cupy_has_what_is_used():
     paths = ["cuda.Device", "cuda.function.Module", "cuda.get_current_stream", "ndarray.set"]
     paths += ["cuda.alloc_pinned_memory", "cuda.runtime.pointerGetAttributes", "ndarray"]
     paths += ["cuda.runtime.memoryTypeHost", "cuda.UnownedMemory", "cuda.MemoryPointer"]
+    paths += ["cuda.Graph.launch", "cuda.MemoryPool.malloc", "cuda.MemoryPool.total_bytes"]
+    calls = ["record", "wait_event", "begin_capture", "end_capture", "is_capturing"]
+    paths += [f"cuda.Stream.{name}" for name in calls] + ["cuda.using_allocator"]
     for path in paths:
         found = cupy
         for part in path.split("."):

@@ -115,3 +115,29 @@ def test_a_workspace_is_one_for_each_stream_and_thread():
     thread.start()
     thread.join()
     assert not np.shares_memory(taken[0], other)
+
+
+def test_pieces_apart_are_of_those_who_keep_them():
+    workspace = Workspace(lambda n: np.empty(n, np.uint8), lambda: 0)
+    ask = ("a", (4,), np.dtype(np.float64))
+    before = workspace.take(*ask)
+    with workspace.apart() as kept:
+        lent = workspace.take(*ask)
+    assert not np.shares_memory(lent, before)
+    assert [np.shares_memory(lent, piece) for piece in kept.values()] == [True]
+    assert np.shares_memory(workspace.take(*ask), before)
+
+
+def test_recorded_work_is_done_again_with_what_is_there_then(device):
+    def work(x):
+        y = x * 2
+        y[0] = 5.0
+        y += x
+        return y.sum(axis=1), x[1:].copy()
+
+    recorded = device.record(work, (2, 3), np.dtype(np.float32))
+    assert device.nodes == 5
+    recorded.given[:] = device.array(np.arange(6, dtype=np.float32).reshape(2, 3))
+    recorded.launch()
+    assert recorded.found[0].host.tolist() == [18.0, 36.0]
+    assert recorded.found[1].host.tolist() == [[3.0, 4.0, 5.0]]

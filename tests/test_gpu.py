@@ -63,6 +63,29 @@ def test_a_search_can_be_captured(cupy, kind, n):
     assert_same_knn([part.get() for part in got], [part.get() for part in want])
 
 
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq", "ivf_sq"])
+def test_replayed_searches_equal_ordinary_ones(cupy, monkeypatch, kind):
+    """On streams of several threads, between searches of other sizes, without waiting."""
+    index = models.build(kind, ROWS, "cosine", n_lists=64, pq_dim=48, device="cuda")
+    want = models.search(index, QUERIES, 10)
+    monkeypatch.setenv("GPUANN_GRAPHS", "1")
+
+    def work(seed):
+        rng = np.random.default_rng(seed)
+        with cupy.cuda.Stream(non_blocking=True) as stream:
+            found = []
+            for n in rng.integers(1, 129, 50).tolist():
+                at = int(rng.integers(0, len(QUERIES) - n))
+                queries = cupy.asarray(QUERIES[at : at + n])
+                found.append((at, n, models.search(index, queries, 10)))
+                models.search(index, queries, int(rng.integers(1, 12)))  # 96 graphs: some make room
+            stream.synchronize()
+        for at, n, got in found:
+            assert_same_knn([part.get() for part in got], [part[at : at + n] for part in want])
+
+    models.at_once(work)
+
+
 def test_streams_and_threads_do_not_meet(cupy):
     index = models.build("ivf_flat", ROWS, n_lists=64, device="cuda")
     want = models.search(index, QUERIES, 10)

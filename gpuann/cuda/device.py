@@ -1,4 +1,4 @@
-"""A CUDA device through CuPy: the only file that drives it.
+"""A CUDA device through CuPy: the only file that drives it, with `capture.py`.
 
 CuPy gives arrays, elementwise code (which it compiles itself), streams and module loading; our
 kernels are compiled by `compile.py`. No cuBLAS and the like: the wheel without extras will do.
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from gpuann.cuda import compile
-from gpuann.cuda.launch import Limits, Workspace
+from gpuann.cuda.capture import Recorder
+from gpuann.cuda.launch import Limits
 from gpuann.cuda.source import Source
 from gpuann.errors import BackendError
 
@@ -21,12 +22,11 @@ STATIC_SHARED = 4096  # bytes that a kernel with dynamic shared memory has besid
 _UNASKED = 48 * 1024 - STATIC_SHARED  # dynamic shared memory beyond this must be asked for
 
 
-class CupyDevice:
+class CupyDevice(Recorder):
     """Device `number` of this process. `cupy` is the module, or a stand-in for it in tests."""
 
     def __init__(self, number: int, cupy: ModuleType) -> None:
-        self.number, self.xp = number, cupy
-        self._device = cupy.cuda.Device(number)
+        super().__init__(number, cupy)
         about = self._device.attributes
         self.limits = Limits(
             capability=int(self._device.compute_capability),
@@ -37,10 +37,6 @@ class CupyDevice:
         self._functions: dict[tuple[Source, str], Any] = {}
         self._asked: set[tuple[Source, str]] = set()  # functions that may have all shared memory
         self._loading = threading.Lock()
-        self._workspace = Workspace(
-            lambda n_bytes: cupy.empty(n_bytes, cupy.uint8),
-            lambda: int(cupy.cuda.get_current_stream().ptr),
-        )
 
     def active(self) -> AbstractContextManager[Any]:
         """See `launch.Device`."""
@@ -73,10 +69,6 @@ class CupyDevice:
     def synchronize(self) -> None:
         """See `launch.Device`."""
         self.xp.cuda.get_current_stream().synchronize()
-
-    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
-        """See `launch.Device`."""
-        return self._workspace.take(name, shape, np.dtype(dtype))
 
     def pinned(self, n_bytes: int) -> Any:
         """See `launch.Device`."""

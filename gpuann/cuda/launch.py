@@ -4,9 +4,10 @@ A `Device` is CuPy's (`device.py`) or the emulated one of the tests. Code above 
 included, is the same for both.
 """
 
+import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol
@@ -84,6 +85,19 @@ class Device(Protocol):
         """
         ...
 
+    def record(self, work: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> Any:
+        """The launches of work(x), which waits for nothing, x (shape) -> `graph.Recording`.
+
+        work is run twice: once as it is, which compiles and allocates what it needs, and once to be
+        recorded. x and all that it makes, scratch too, are in memory of their own, which the
+        recording holds; arrays that it finds must outlive the recording.
+        """
+        ...
+
+    def is_captured(self) -> bool:
+        """Whether what goes to the current stream is being recorded by someone, not run."""
+        ...
+
 
 class Arguments(NamedTuple):
     """The struct of one operation, packed once for all of its launches."""
@@ -134,6 +148,17 @@ class Workspace(threading.local):
     def __init__(self, allocate: Callable[[int], Any], stream: Callable[[], int]) -> None:
         self._allocate, self._stream = allocate, stream
         self._held: dict[tuple[int, str], Any] = {}
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[dict[tuple[int, str], Any]]:
+        """While it lasts, this thread borrows pieces of its own, which are yielded: whoever keeps
+        launches that use them keeps them.
+        """
+        before, self._held = self._held, {}
+        try:
+            yield self._held
+        finally:
+            self._held = before
 
     def take(self, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
         """(shape) of dtype, uninitialised; the array of the last `take` of this name is void."""
