@@ -5,7 +5,13 @@ import sys
 
 from bench import machine
 
-COMMANDS = ("run", "report", "compare", "ops", "gpu_check")
+COMMANDS = {
+    "run": "run",
+    "report": "frontiers",
+    "compare": "compare",
+    "ops": "ops",
+    "gpu_check": "gpu_check",
+}
 
 
 def main() -> None:
@@ -13,7 +19,7 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in COMMANDS:
         wanted = sys.argv[1] if len(sys.argv) > 1 else "none"
         raise SystemExit(f"bench: the command must be of {', '.join(COMMANDS)}, got {wanted}")
-    importlib.import_module(f"bench.{sys.argv[1]}").main(sys.argv[2:])
+    importlib.import_module(f"bench.{COMMANDS[sys.argv[1]]}").main(sys.argv[2:])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ other. The file is written after every turn, so a run that is stopped leaves wha
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -72,6 +74,9 @@ class Peer:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
 
 class Run:
@@ -114,9 +119,12 @@ class Run:
         self.found["sets"].append(about | {"queries": len(data.queries)})
         built = self.build(data)
         points = self.recalls(data, built)
-        for turn in range(self.asked.turns):
-            self.turn(data, points, turn)
-            self.save()
+        try:
+            for turn in range(self.asked.turns):
+                self.turn(points, data, turn)
+                self.keep(data, points)
+        finally:  # stopped in the middle of a turn, too
+            self.keep(data, points)
         for peer, number, *_ in built:
             peer.ask("drop", number=number)
 
@@ -177,7 +185,7 @@ class Run:
                         points.append(point | {"worker": peer, "number": number, "times": {}})
         return points
 
-    def turn(self, data: truth.Stored, points: list[dict[str, Any]], turn: int) -> None:
+    def turn(self, points: list[dict[str, Any]], data: truth.Stored, turn: int) -> None:
         """Each setting once for each batch; one library after the other."""
         rank: dict[str, int] = {}
         order = []
@@ -216,9 +224,12 @@ class Run:
             kept["seconds"] += answer["seconds"]
             kept["turns"].append(answer["n"] / sum(answer["seconds"]))
             kept["foreign"].append(answer["foreign"])
-        done = {id(p): p for p in points}
+
+    def keep(self, data: truth.Stored, points: list[dict[str, Any]]) -> None:
+        """What is known of these points, in the result and its file."""
         others = [p for p in self.found["points"] if p["data"] != data.name]
-        self.found["points"] = others + [row for p in done.values() for row in rows_of(p)]
+        self.found["points"] = others + [row for p in points for row in rows_of(p)]
+        self.save()
 
     def note(self, data: truth.Stored, peer: Peer, error: str) -> None:
         """What went wrong is part of the result."""
@@ -298,6 +309,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str]) -> None:
     """Measure and write."""
     asked = parser().parse_args(arguments)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what is there is written
     for name in asked.peers:
         if name not in peers.PEERS:
             raise bad_value("bench", "--peers", f"be of {', '.join(peers.PEERS)}", repr(name))
