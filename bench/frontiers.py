@@ -70,10 +70,17 @@ def about(found: dict[str, Any]) -> str:
     """Date, machine, threads, versions."""
     m = found["machine"]
     versions = ", ".join(
-        f"{name} {p['version']}" for name, p in found["peers"].items() if "version" in p
+        f"{name} {p['version']} ({blas(p)})" for name, p in found["peers"].items() if "version" in p
     )
     said = f"{m['date']}, {m['cores']} cores of {m['cpu']}, {found['threads']} threads each"
     return f"{said}, commit {m['commit']}. {versions}."
+
+
+def blas(peer: dict[str, Any]) -> str:
+    """The BLAS of a library's process with the kernels that it runs."""
+    used = [b for b in peer["blas"] if b["user_api"] == "blas"]
+    said = [f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in used]
+    return ", ".join(x.strip() for x in dict.fromkeys(said)) or "no BLAS"
 
 
 def missing(found: dict[str, Any]) -> str:

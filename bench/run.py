@@ -9,6 +9,7 @@ other. The file is written after every turn, so a run that is stopped leaves wha
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ class Run:
         self.found: dict[str, Any] = {
             "machine": machine.about(),
             "threads": asked.threads,
-            "command": "python -m bench run " + " ".join(sys.argv[2:]),
+            "command": command(),
             "train": {"points": peers.TRAIN_POINTS, "iterations": peers.TRAIN_ITERS},
             "peers": {},
             "sets": [],
@@ -246,6 +247,16 @@ class Run:
         for name in ("builds", "points", "errors"):
             whole = whole.replace(f'"{name}": [{{', f'\n"{name}": [\n{{')
         self.asked.out.write_text(whole.replace("}}, {", "}},\n{") + "\n")
+
+
+def command() -> str:
+    """What was typed, with the one variable that changes the result."""
+    core = os.environ.get("BENCH_CORETYPE")
+    return (
+        (f"BENCH_CORETYPE={core} " if core else "")
+        + "python -m bench run "
+        + " ".join(sys.argv[2:])
+    )
 
 
 def rows_of(point: dict[str, Any]) -> list[dict[str, Any]]:
