@@ -42,18 +42,21 @@ def best(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Queries/s at the recalls, one row for each library's kind of index; then the builds."""
+    """Queries/s at the recalls, one row for each library's kind of index, and how many settings
+    were timed (few: the run was stopped); then the builds.
+    """
     lines = [about(found), ""]
     rows = best(found)
-    for data, k, batch in groups(found):
+    for (data, k, batch), points in groups(found).items():
         here = [r for r in rows if (r["data"], r["k"], r["batch"]) == (data, k, batch)]
         heads = " | ".join(f"{r:.2f}" for r in measures.RECALLS)
-        lines += [f"| {data}, batch {batch:,}: queries/s at recall@{k} | {heads} |"]
-        lines += ["|---|" + "---|" * len(measures.RECALLS)]
+        lines += [f"| {data}, batch {batch:,}: queries/s at recall@{k} | {heads} | timed |"]
+        lines += ["|---|" + "---|" * (len(measures.RECALLS) + 1)]
         for peer, kind in dict.fromkeys((r["peer"], r["kind"]) for r in here):
             own = [r["qps"] for r in here if (r["peer"], r["kind"]) == (peer, kind)]
             cells = " | ".join("not attained" if x is None else f"{x:,.0f}" for x in own)
-            lines.append(f"| {peer} {kind} | {cells} |")
+            timed = sum((p["peer"], p["kind"]) == (peer, kind) for p in points)
+            lines.append(f"| {peer} {kind} | {cells} | {timed} |")
         lines.append("")
     lines += ["| build | parameters | seconds | index MB | peak MB |", "|---|---|---|---|---|"]
     for b in found["builds"]:
