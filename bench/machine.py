@@ -2,6 +2,7 @@
 
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,51 @@ def clear_presets() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def busy_seconds() -> float:
+    """Core seconds that all processes, and other guests of the host, have taken since the start of
+    the system; 0 where /proc does not tell.
+    """
+    place = Path("/proc/stat")
+    if not place.exists():
+        return 0.0
+    user, nice, system, _, _, irq, soft, steal = map(int, place.read_text().split()[1:9])
+    return (user + nice + system + irq + soft + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def has_gpu() -> bool:
+    """Whether CUDA can be used."""
+    from gpuann.cuda import devices
+
+    return devices.why_not() is None
+
+
+def about() -> dict[str, Any]:
+    """Processor, cores, memory, system, load, versions and commit: of a result's first lines."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    asked = [
+        "git",
+        "-C",
+        str(Path(__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=9",
+    ]
+    try:
+        commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    more = {"memory_bytes": memory, "system": platform.platform(), "commit": commit}
+    return {k: v for k, v in describe().items() if k != "blas"} | more
+
+
 def describe() -> dict[str, Any]:
     """Processor, cores, versions, and the BLAS of every library that is loaded."""
     import threadpoolctl
@@ -37,7 +83,7 @@ def describe() -> dict[str, Any]:
     return {
         "date": time.strftime("%Y-%m-%d"),
         "cpu": cpu,
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": cores(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in ("gpuann", "numpy", "faiss-cpu")},
         "load": os.getloadavg()[0],

@@ -270,10 +270,10 @@ def measured(case: Case, seconds: list[float], chip: dict[str, float]) -> dict[s
     }
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, help="write JSON there")
-    out = parser.parse_args().out
+    out = parser.parse_args(arguments).out
     from gpuann.cuda import devices
 
     missing, rows = devices.why_not(), []

@@ -1,0 +1,149 @@
+"""Results as a table, a picture and a page.
+
+    python -m bench report bench/results/frontier_*.json [--out FOLDER]
+
+Prints the Markdown table; with --out also frontier.svg and .png (of the first set and largest
+batch, needs matplotlib) and frontier.html, which is one file that loads nothing from elsewhere.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from bench import measures
+
+
+def read(files: list[Path]) -> list[dict[str, Any]]:
+    """Results as `bench run` wrote them."""
+    return [json.loads(file.read_text()) for file in files]
+
+
+def groups(found: dict[str, Any]) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
+    """Points of one result by data set, k and batch."""
+    made: dict[tuple[str, int, int], list[dict[str, Any]]] = {}
+    for p in found["points"]:
+        made.setdefault((p["data"], p["k"], p["batch"]), []).append(p)
+    return made
+
+
+def best(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of each library's kinds the fastest curve at each recall; qps None where not attained."""
+    rows = []
+    for (data, k, batch), points in groups(found).items():
+        for peer, kind in dict.fromkeys((p["peer"], p["kind"]) for p in points):
+            own = [p for p in points if (p["peer"], p["kind"]) == (peer, kind)]
+            for wanted in measures.RECALLS:
+                fastest = measures.best(own, wanted)
+                rate = fastest[0] if fastest else None
+                row = {"data": data, "k": k, "batch": batch, "peer": peer, "kind": kind}
+                rows.append(row | {"recall": wanted, "qps": rate})
+    return rows
+
+
+def table(found: dict[str, Any]) -> str:
+    """Queries/s at the recalls, one row for each library's kind of index, and how many settings
+    were timed (few: the run was stopped); then the builds.
+    """
+    lines = [about(found), ""]
+    rows = best(found)
+    for (data, k, batch), points in groups(found).items():
+        here = [r for r in rows if (r["data"], r["k"], r["batch"]) == (data, k, batch)]
+        heads = " | ".join(f"{r:.2f}" for r in measures.RECALLS)
+        lines += [f"| {data}, batch {batch:,}: queries/s at recall@{k} | {heads} | timed |"]
+        lines += ["|---|" + "---|" * (len(measures.RECALLS) + 1)]
+        for peer, kind in dict.fromkeys((r["peer"], r["kind"]) for r in here):
+            own = [r["qps"] for r in here if (r["peer"], r["kind"]) == (peer, kind)]
+            cells = " | ".join("not attained" if x is None else f"{x:,.0f}" for x in own)
+            timed = sum((p["peer"], p["kind"]) == (peer, kind) for p in points)
+            lines.append(f"| {peer} {kind} | {cells} | {timed} |")
+        lines.append("")
+    lines += ["| build | parameters | seconds | index MB | peak MB |", "|---|---|---|---|---|"]
+    for b in found["builds"]:
+        said = ", ".join(f"{k} {v}" for k, v in b["build"].items()) or "none"
+        cells = f"{b['seconds']:.1f} | {b['bytes'] / 1e6:,.0f} | {b['peak_bytes'] / 1e6:,.0f}"
+        cells = f"failed: {b['error']} | | " if "error" in b else cells
+        lines.append(f"| {b['data']}: {b['peer']} {b['kind']} | {said} | {cells} |")
+    noisy = sum(p["noisy"] for p in found["points"])
+    lines += ["", f"{noisy} of {len(found['points'])} points are marked as noisy.", missing(found)]
+    return "\n".join([*lines, "", f"Made by `{found['command']}`."])
+
+
+def about(found: dict[str, Any]) -> str:
+    """Date, machine, threads, versions."""
+    m = found["machine"]
+    versions = ", ".join(
+        f"{name} {p['version']} ({blas(p)})" for name, p in found["peers"].items() if "version" in p
+    )
+    said = f"{m['date']}, {m['cores']} cores of {m['cpu']}, {found['threads']} threads each"
+    return f"{said}, commit {m['commit']}. {versions}."
+
+
+def blas(peer: dict[str, Any]) -> str:
+    """The BLAS of a library's process with the kernels that it runs."""
+    used = [b for b in peer["blas"] if b["user_api"] == "blas"]
+    said = [f"{b['internal_api']} {b['version']} {b.get('architecture', '')}" for b in used]
+    return ", ".join(x.strip() for x in dict.fromkeys(said)) or "no BLAS"
+
+
+def missing(found: dict[str, Any]) -> str:
+    """The peers that were left out, with the reason."""
+    left = [f"{n} ({p['missing']})" for n, p in found["peers"].items() if "missing" in p]
+    return f"Left out: {'; '.join(left)}." if left else "No peer was left out."
+
+
+def page(results: list[dict[str, Any]]) -> str:
+    """One HTML file with the data in it."""
+    shown: dict[str, Any] = {
+        "points": [p for r in results for p in r["points"]],
+        "builds": [b for r in results for b in r["builds"] if "error" not in b],
+        "best": [b for r in results for b in best(r)],
+        "recalls": measures.RECALLS,
+        "about": " / ".join(dict.fromkeys(about(r) for r in results)),
+        "missing": " / ".join(dict.fromkeys(missing(r) for r in results)),
+    }
+    # a script ends at "</", wherever that stands
+    text = json.dumps(shown).replace("</", "<\\/")
+    return (Path(__file__).parent / "page.html").read_text().replace("/*DATA*/", text)
+
+
+def draw(found: dict[str, Any], place: Path) -> None:
+    """Frontier of the first data set at its largest batch, to a file by its suffix."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    made = groups(found)
+    data, k, batch = max(made, key=lambda g: (g[0] == next(iter(made))[0], g[2]))
+    figure, axes = plt.subplots(figsize=(8, 5))
+    for peer, kind in dict.fromkeys((p["peer"], p["kind"]) for p in made[data, k, batch]):
+        own = [p for p in made[data, k, batch] if (p["peer"], p["kind"]) == (peer, kind)]
+        front, line = 0.0, []
+        for p in sorted(own, key=lambda p: -p["recall"]):
+            if p["qps"] > front:
+                front = p["qps"]
+                line.append((p["recall"], p["qps"]))
+        style = "-o" if peer == "gpuann" else "--s"
+        axes.plot(*zip(*line, strict=True), style, ms=4, label=f"{peer} {kind}")
+    axes.set(yscale="log", xlabel=f"recall@{k}", ylabel="queries/s")
+    axes.set_title(f"{data}, batch {batch:,}, {found['threads']} threads")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(place, dpi=120)
+    plt.close(figure)
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench report", description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+")
+    parser.add_argument("--out", type=Path, help="a folder for picture and page")
+    asked = parser.parse_args(arguments)
+    results = read(asked.files)
+    print("\n\n".join(table(r) for r in results))
+    if asked.out:
+        asked.out.mkdir(parents=True, exist_ok=True)
+        (asked.out / "frontier.html").write_text(page(results))
+        for suffix in ("svg", "png"):
+            draw(results[0], asked.out / f"frontier.{suffix}")

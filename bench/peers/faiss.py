@@ -1,0 +1,65 @@
+"""faiss on the CPU: Flat, IVF-Flat, IVF-SQ8, IVF-PQ and 4-bit fast-scan with refine, HNSW."""
+
+from typing import Any
+
+import faiss
+import numpy as np
+
+from bench.peers import TRAIN_ITERS, TRAIN_POINTS, Config, Shape, list_counts, probes
+
+PACKAGE = "faiss-cpu"
+
+
+def use_threads(n: int) -> None:
+    faiss.omp_set_num_threads(n)
+
+
+def configs(shape: Shape, grid: str) -> list[Config]:
+    found = [Config("Flat", {"factory": "Flat"}, [{"exact": 1}])]
+    m = shape.dim // 2
+    for n_lists in list_counts(shape.n, grid):
+        swept = [{"nprobe": p} for p in probes(n_lists)]
+        for kind, code, factors in (
+            ("IVF-Flat", "Flat", []),
+            ("IVF-SQ8", "SQ8", []),
+            ("IVF-SQ8+refine", "SQ8,RFlat", [2]),
+            ("IVF-PQ+refine", f"PQ{m},RFlat", [4]),
+            ("IVF-PQ4fs+refine", f"PQ{m}x4fs,RFlat", [4, 10]),
+        ):
+            search = [s | {"k_factor": f} for f in factors for s in swept] or swept
+            found.append(Config(kind, {"factory": f"IVF{n_lists},{code}"}, search))
+    efs = [{"efSearch": e} for e in (16, 24, 32, 48, 64, 96, 128, 192, 256, 512)]
+    found.append(Config("HNSW", {"factory": "HNSW16,Flat", "efConstruction": 100}, efs))
+    return found
+
+
+def build(rows: np.ndarray, config: Config) -> Any:
+    index = faiss.index_factory(rows.shape[1], config.build["factory"])
+    if config.kind == "HNSW":
+        index.hnsw.efConstruction = config.build["efConstruction"]
+    if config.kind.startswith("IVF"):
+        inner = _ivf(index)
+        for clustering in (inner.cp, *([inner.pq.cp] if hasattr(inner, "pq") else [])):
+            clustering.niter, clustering.max_points_per_centroid = TRAIN_ITERS, TRAIN_POINTS
+    index.train(rows)
+    index.add(rows)
+    return index
+
+
+def search(index: Any, queries: np.ndarray, k: int, how: dict[str, Any]) -> np.ndarray:
+    if "efSearch" in how:
+        index.hnsw.efSearch = how["efSearch"]
+    if "nprobe" in how:
+        _ivf(index).nprobe = how["nprobe"]
+    if "k_factor" in how:
+        index.k_factor = how["k_factor"]
+    return index.search(queries, k)[1]
+
+
+def size(index: Any) -> int:
+    return len(faiss.serialize_index(index))
+
+
+def _ivf(index: Any) -> Any:
+    """The lists, below a refinement if there is one."""
+    return faiss.extract_index_ivf(getattr(index, "base_index", index))
