@@ -65,7 +65,9 @@ def table(found: dict[str, Any]) -> str:
         cells = f"failed: {b['error']} | | " if "error" in b else cells
         lines.append(f"| {b['data']}: {b['peer']} {b['kind']} | {said} | {cells} |")
     noisy = sum(p["noisy"] for p in found["points"])
-    lines += ["", f"{noisy} of {len(found['points'])} points are marked as noisy.", missing(found)]
+    alone = sum(len(p["turns"]) == 1 for p in found["points"])
+    said = f"{noisy} of {len(found['points'])} points are marked as noisy; {alone} are of one turn"
+    lines += ["", f"{said}, in which spread cannot be seen.", missing(found)]
     return "\n".join([*lines, "", f"Made by `{found['command']}`."])
 
 

@@ -10,18 +10,32 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PRESETS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+PRESETS = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "MKL_NUM_THREADS",
+)
 
 
-def clear_presets() -> None:
-    """Start again without variables that pin BLAS to another machine's cores or threads.
-
-    They are read when a library loads, so this comes before NumPy is imported. BENCH_CORETYPE
-    names an OpenBLAS core for all libraries alike, for a peer whose BLAS does not know the machine.
+def without_presets() -> dict[str, str]:
+    """The environment without variables that pin BLAS to another machine's cores or threads;
+    BENCH_CORETYPE names an OpenBLAS core for all libraries alike, for a peer whose BLAS does not
+    know the machine.
     """
     wanted = {k: v for k, v in os.environ.items() if k not in PRESETS}
     if "BENCH_CORETYPE" in wanted:
         wanted["OPENBLAS_CORETYPE"] = wanted["BENCH_CORETYPE"]
+    return wanted
+
+
+def clear_presets() -> None:
+    """Start again in that environment: its variables are read when a library loads, so this comes
+    before NumPy is imported.
+    """
+    wanted = without_presets()
     if wanted != dict(os.environ):
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
 
@@ -54,15 +68,8 @@ def has_gpu() -> bool:
 def about() -> dict[str, Any]:
     """Processor, cores, memory, system, load, versions and commit: of a result's first lines."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    asked = [
-        "git",
-        "-C",
-        str(Path(__file__).parent),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=9",
-    ]
+    here = str(Path(__file__).parent)
+    asked = ["git", "-C", here, "describe", "--always", "--dirty", "--abbrev=9"]
     try:
         commit = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -5,6 +5,7 @@
 Standard output is the answers' alone: what a library prints goes to standard error.
 """
 
+import importlib
 import json
 import os
 import resource
@@ -14,7 +15,8 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-PRESETS = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "GOTO_NUM_THREADS", "MKL_NUM_THREADS")
+from bench import machine
+
 THREADS = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -27,13 +29,8 @@ THREADS = (
 
 
 def environment(threads: int) -> dict[str, str]:
-    """That of the process: no preset of another machine, so many threads for every library alike;
-    BENCH_CORETYPE names one OpenBLAS core for all.
-    """
-    wanted = {k: v for k, v in os.environ.items() if k not in PRESETS}
-    if "BENCH_CORETYPE" in wanted:
-        wanted["OPENBLAS_CORETYPE"] = wanted["BENCH_CORETYPE"]
-    return wanted | {name: str(threads) for name in THREADS}
+    """That of the process: no preset of another machine, the same threads for every library."""
+    return machine.without_presets() | {name: str(threads) for name in THREADS}
 
 
 def peak_bytes() -> int:
@@ -57,8 +54,6 @@ class Worker:
     """A peer's module, its data and its indexes."""
 
     def __init__(self, peer: str, threads: int) -> None:
-        import importlib
-
         import numpy as np
 
         self.np = np

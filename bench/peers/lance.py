@@ -13,6 +13,7 @@ from bench.peers import Config, Shape, list_counts, probes
 
 PACKAGE = "pylance"
 _pool = [ThreadPoolExecutor(1)]
+_folders: list[tempfile.TemporaryDirectory[str]] = []  # they go when the process ends
 
 
 def use_threads(n: int) -> None:
@@ -27,11 +28,11 @@ def configs(shape: Shape, grid: str) -> list[Config]:
 
 
 def build(rows: np.ndarray, config: Config) -> Any:
-    folder = tempfile.mkdtemp(prefix="bench-lance-")
+    _folders.append(tempfile.TemporaryDirectory(prefix="bench-lance-"))
     flat = pa.array(rows.reshape(-1), pa.float32())
     vectors = pa.FixedSizeListArray.from_arrays(flat, rows.shape[1])
     ids = pa.array(np.arange(len(rows), dtype=np.int64))
-    data = lance.write_dataset(pa.table({"id": ids, "vector": vectors}), folder)
+    data = lance.write_dataset(pa.table({"id": ids, "vector": vectors}), _folders[-1].name)
     return data.create_index("vector", "IVF_PQ", metric="L2", **config.build)
 
 

@@ -121,8 +121,7 @@ def plan(
     room = None if memory is None else validate.integer(_WHERE, "memory", memory, 1)
     n_shards, each = _shards(made, n_rows, dtype, shards, room, notes, cuda=cuda)
     size = sizes(_WHERE, made, each, dtype, cuda=cuda)
-    held = size.on_device + (0 if cuda else size.kept)
-    fits = None if room is None else held + WORKSPACE_LIMIT <= room
+    fits = None if room is None else size.held(cuda=cuda) + WORKSPACE_LIMIT <= room
 
     shape = row_shape(_WHERE, made, dtype, cuda=cuda)
     cost = work(made, shape, each, probes, imbalance)
@@ -229,7 +228,7 @@ def _shards(
     else:
         most = most_rows(_WHERE, made, dtype, room - WORKSPACE_LIMIT, cuda=cuda)
         if most < 1:
-            least = sizes(_WHERE, made, 1, dtype, cuda=cuda).on_device + WORKSPACE_LIMIT
+            least = sizes(_WHERE, made, 1, dtype, cuda=cuda).held(cuda=cuda) + WORKSPACE_LIMIT
             rule = f"hold the models of {made.text} and a workspace, {least:,} bytes"
             raise bad_value(_WHERE, "memory", rule, room, "use fewer lists or a larger device")
         n_shards = -(-n_rows // most)

@@ -34,6 +34,10 @@ class Sizes:
         """Bytes of the index without the rows kept."""
         return self.codes + self.beside + self.halves + self.models
 
+    def held(self, *, cuda: bool) -> int:
+        """Bytes that count against the memory of a device: rows kept are there on the host only."""
+        return self.on_device + (0 if cuda else self.kept)
+
 
 @dataclass(frozen=True)
 class RowShape:
@@ -110,6 +114,5 @@ def sizes(where: str, made: Factory, n_rows: int, dtype: str, *, cuda: bool) -> 
 
 def most_rows(where: str, made: Factory, dtype: str, room: int, *, cuda: bool) -> int:
     """Rows of an index that fits `room` bytes: bytes grow by the same amount with every row."""
-    empty, one = (sizes(where, made, n, dtype, cuda=cuda) for n in (0, 1))
-    held = [s.on_device + (0 if cuda else s.kept) for s in (empty, one)]
-    return max(0, (room - held[0]) // (held[1] - held[0]))
+    empty, one = (sizes(where, made, n, dtype, cuda=cuda).held(cuda=cuda) for n in (0, 1))
+    return max(0, (room - empty) // (one - empty))

@@ -15,7 +15,6 @@ hedges add, stalls that hit several replicas at once, the network (see `overhead
 Sources: Dean and Barroso, "The Tail at Scale", CACM 2013; Kingman 1961.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,8 +124,3 @@ class Budget:
         self._searches += n
         self.hedges = int(count[-1]) if n else self.hedges
         return granted.reshape(late.shape)
-
-
-def share_without_stall(stall_share: float, n_shards: int) -> float:
-    """Searches none of whose calls stalls: (1 - p)^S."""
-    return math.pow(1 - stall_share, n_shards)
