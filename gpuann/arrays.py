@@ -174,10 +174,10 @@ class Rows:
             out[start : start + len(rows)] = rows
         return out
 
-    def check(self) -> None:
-        """Raise at the first row that is not finite."""
+    def check(self, first: int = 0) -> None:
+        """Raise at the first row that is not finite; the error counts rows from `first`."""
         for start, rows in self.chunks():
-            validate.finite(self._where, self._name, rows, start)
+            validate.finite(self._where, self._name, rows, first + start)
 
     def _pieces(self) -> Iterator[HostArray]:
         for piece in self._open():

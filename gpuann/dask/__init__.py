@@ -1,11 +1,12 @@
-"""An index on the workers of a Dask cluster, with replicas for slow and lost ones.
+"""An index built and searched by the workers of a Dask cluster; replicas for slow and lost ones.
 
     from gpuann import dask as gdask
+    gdask.build(index_params, dataset, "folder")
     index = gdask.load("folder", n_replicas=2, serve=gdask.ServeParams(hedge_after="p95"))
     distances, ids = gdask.search(search_params, index, queries, k=10)
 
-The folder is one that `distributed`, `shards.save` or `streamed.build` wrote and every worker sees.
-A client is used, never started or closed. Every worker holds its shards in an actor and searches
+The folder is one that every worker sees; `shards.save` and `streamed.build` write such, too. A
+client is used, never started or closed. Every worker holds its shards in an actor and searches
 them on a thread of its own; answers are merged here: those of the single index, bit for bit.
 Needs `pip install 'gpuann[dask]'`.
 """
@@ -19,7 +20,8 @@ except ImportError as _error:
         message("gpuann.dask", "dask", "be installed", "no package", "pip install 'gpuann[dask]'")
     ) from _error
 
+from gpuann.dask.building import build
 from gpuann.dask.index import DaskIndex, Found, load, search
 from gpuann.dask.params import ServeParams
 
-__all__ = ["DaskIndex", "Found", "ServeParams", "load", "search"]
+__all__ = ["DaskIndex", "Found", "ServeParams", "build", "load", "search"]
