@@ -17,8 +17,8 @@ from dask.sizeof import sizeof
 from distributed import Client, Future
 from tqdm import tqdm
 
-from gpuann.dask.holder import settle
 from gpuann.dask.serving import workers_of
+from gpuann.dask.settling import give_back_memory, settle
 from gpuann.errors import BackendError, message
 
 Progress = bool | Callable[[str, int, int | None], object]
@@ -189,14 +189,21 @@ def _work(setup: Setup, name: str, function: Callable[..., Any], *arguments: Any
     """On a worker: with the threads that Dask gave it, once more where a file could not be read."""
     settle(setup.client_pid)
     with _alone:
-        for left in reversed(range(setup.retries + 1)):
-            try:
-                return function(*arguments)
-            except OSError:
-                if not left:
-                    raise
-                time.sleep(_PAUSE)
-            except (ValueError, TypeError, BackendError) as error:
-                text = _PLACE.sub("", str(error))
-                raise type(error)(f"{name}: {text}" if name else text) from error
+        try:
+            return _tried(setup.retries, name, function, *arguments)
+        finally:
+            give_back_memory()
+
+
+def _tried(retries: int, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    for left in reversed(range(retries + 1)):
+        try:
+            return function(*arguments)
+        except OSError:
+            if not left:
+                raise
+            time.sleep(_PAUSE)
+        except (ValueError, TypeError, BackendError) as error:
+            text = _PLACE.sub("", str(error))
+            raise type(error)(f"{name}: {text}" if name else text) from error
     raise RuntimeError("never reached: the last try returns or raises")

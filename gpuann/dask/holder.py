@@ -6,18 +6,16 @@ after another, loads to another, so that the loop answers and a search does not 
 """
 
 import asyncio
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from distributed import get_worker
 
-import gpuann
 from gpuann import backends
 from gpuann.arrays import HostArray
+from gpuann.dask.settling import settle
 from gpuann.distributed.folder import open_shard
 from gpuann.distributed.manifest import ShardEntry
 from gpuann.distributed.reshard import run_of_ids
@@ -104,12 +102,3 @@ class Holder:
         held, every = self._shards[number], slice(0, len(x))
         scan = scan_in_turn(self._cpu, held, x, every, question.asked(len(x)), None)
         return await asyncio.wrap_future(scan)
-
-
-def settle(client_pid: int) -> None:
-    """Give this worker's searches and builds the threads that Dask gave the worker: without this
-    each worker of a machine would take all of its cores. A worker within the client's own process
-    leaves the process as it is.
-    """
-    if os.getpid() != client_pid and "GPUANN_NUM_THREADS" not in os.environ:
-        gpuann.set_num_threads(max(1, get_worker().state.nthreads))
