@@ -12,7 +12,7 @@ from pyarrow import parquet
 
 from gpuann import io
 
-ROWS = np.random.default_rng(5).standard_normal((5000, 8)).astype(np.float32)
+ROWS = np.random.default_rng(5).standard_normal((40_000, 8)).astype(np.float32)
 
 
 def opened(piece):
@@ -23,7 +23,7 @@ def opened(piece):
 def write(path):
     if path.suffix == ".parquet":
         rows = pyarrow.FixedSizeListArray.from_arrays(pyarrow.array(ROWS.ravel()), 8)
-        parquet.write_table(pyarrow.table({"v": rows}), path, row_group_size=1300)
+        parquet.write_table(pyarrow.table({"v": rows}), path, row_group_size=13_000)
     else:
         io.write_vectors(path, ROWS)
 
@@ -31,12 +31,12 @@ def write(path):
 @pytest.mark.parametrize(
     ("suffix", "sizes"),
     [
-        (".npy", [1024] * 4 + [904]),
-        (".fvecs", [1024] * 4 + [904]),
-        (".fbin", [1024] * 4 + [904]),
-        (".hdf5", [1024] * 4 + [904]),
-        (".arrow", [5000]),
-        (".parquet", [1300] * 3 + [1100]),
+        (".npy", [8192] * 4 + [7232]),
+        (".fvecs", [8192] * 4 + [7232]),
+        (".fbin", [8192] * 4 + [7232]),
+        (".hdf5", [8192] * 4 + [7232]),
+        (".arrow", [40_000]),
+        (".parquet", [13_000] * 3 + [1000]),
     ],
 )
 def test_the_pieces_are_the_file(tmp_path, suffix, sizes):
@@ -70,8 +70,8 @@ def test_pieces_of_lance_are_its_fragments(tmp_path):
 
 def test_a_piece_is_small_where_the_file_is_large(tmp_path):
     io.write_vectors(tmp_path / "rows.npy", ROWS)
-    assert len(io.pieces(tmp_path / "rows.npy", most_bytes=100 * 8 * 4)) == 50
-    assert len(io.pieces(tmp_path / "rows.npy", most_bytes=1)) == 5000
+    assert len(io.pieces(tmp_path / "rows.npy", most_bytes=100 * 8 * 4)) == 400
+    assert len(io.pieces(tmp_path / "rows.npy", most_bytes=1)) == 40_000
 
 
 def test_a_file_that_changed_is_refused(tmp_path):

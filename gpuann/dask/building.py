@@ -26,10 +26,12 @@ from gpuann.distributed.train import train_distributed
 from gpuann.errors import bad_type, bad_value
 from gpuann.params import IvfIndexParams
 from gpuann.trained import TrainedModels
+from gpuann.training import CodeShape, residual_step
 
 _SHARD_BYTES = 1 << 29  # of the rows of a shard
-_GROUP_ROWS = 1 << 13  # training rows that are worth a task of their own
-_TRAVELS = 1e10  # multiply-adds of a round of k-means that are worth sending it to all workers
+_GROUP_ROWS = 1 << 15  # training rows that are worth a task of their own
+_TRAVELS = 4e9  # multiply-adds of a round of k-means that are worth sending it to all workers
+_SELECT = 32  # multiply-adds that take as long as comparing a score
 _WRITE_FIRST = 10  # priority: coded parts are written before others are coded
 
 
@@ -164,7 +166,7 @@ def _train(
         for group in _neighbours(plan.rows, max(params.n_lists, _GROUP_ROWS))
     ]
     del drawn
-    if params.balanced or plan.n_rows * params.n_lists * dim < _TRAVELS:
+    if params.balanced or _round_work(params, plan.n_rows, dim) < _TRAVELS:
         trained = [engine.start(tasks.train, samples, params, given.device)]
         models: TrainedModels = engine.ask("training", trained)[0]
         return models
@@ -176,6 +178,16 @@ def _train(
         reduce=engine.reduce,
         device=given.device,
     )
+
+
+def _round_work(params: IvfIndexParams, n_rows: int, dim: int) -> int:
+    """Multiply-adds of a round of k-means over n_rows, of the lists and of the codebooks."""
+    work = n_rows * params.n_lists * (dim + _SELECT)
+    shape = kinds.code_shape("dask.build", params, dim)
+    if isinstance(shape, CodeShape):
+        coded = -(-n_rows // residual_step(shape, n_rows))
+        work += coded * shape.pq_dim * shape.pq_book_size * (shape.pq_len + _SELECT)
+    return work
 
 
 def _draw(engine: Engine, parts: list[Part], plan: SamplePlan, given: Given) -> list[Future]:

@@ -14,7 +14,7 @@ from gpuann.errors import bad_type, bad_value
 from gpuann.io.pieces import Piece
 
 _BLOCK_BYTES = 1 << 26  # of an array here that goes to the workers
-_FEWEST_ROWS, _MOST_BLOCKS = 1 << 10, 64
+_FEWEST_ROWS, _MOST_BLOCKS = 1 << 13, 64
 
 
 @dataclass(frozen=True)

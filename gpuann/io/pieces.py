@@ -14,7 +14,7 @@ from gpuann.io.chunks import Chunks
 from gpuann.io.formats import given_path, open_vectors
 
 _TABLES = (".parquet", ".arrow", ".feather", ".lance")  # read by fragments, not by rows
-_FEWEST_ROWS, _MOST_PIECES, _MOST_BYTES = 1 << 10, 64, 1 << 26
+_FEWEST_ROWS, _MOST_PIECES, _MOST_BYTES = 1 << 13, 64, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def pieces(path: Any, *, column: str | None = None, most_bytes: int = _MOST_BYTE
     path : path, whose end says the format; see `gpuann.io`
     column : str, optional, as in `open_vectors`
     most_bytes : int, default 67108864
-        Of a piece. There are 64 at least, unless those would be of fewer than 1024 rows: where a
+        Of a piece. There are 64 at least, unless those would be of fewer than 8192 rows: where a
         file is cut depends on the file alone. Parquet is cut by row groups and Lance by fragments,
         whatever their size.
     """
