@@ -47,14 +47,14 @@ def stall(share: float) -> None:
     """On a worker: that share of the calls of shards answers later, as after a pause of the
     network; the worker itself goes on meanwhile.
     """
-    search, draw = Holder.search, random.Random(os.getpid())
+    scan, draw = Holder.scan, random.Random(os.getpid())
 
     async def slowly(holder: Any, *arguments: Any) -> Any:
         if draw.random() < share:
             await asyncio.sleep(STALL)
-        return await search(holder, *arguments)
+        return await scan(holder, *arguments)
 
-    Holder.search = slowly  # type: ignore[method-assign]
+    Holder.scan = slowly  # type: ignore[method-assign]
 
 
 def timed(n: int, search: Any) -> dict[str, float]:

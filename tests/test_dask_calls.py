@@ -232,11 +232,11 @@ def test_a_worker_with_a_device(tmp_path):
     async def answer(device):
         holder = Holder(device, os.getpid())
         assert await holder.load(0, source) == 700
-        found = await holder.search(0, x, Question(5, 4, 1 << 28, 700))
+        found = await holder.search([0], x, Question(5, 4, 1 << 28, 700))
         await holder.drop(0)
         with pytest.raises(KeyError):
-            await holder.search(0, x, Question(5, 4, 1 << 28, 700))
-        return found
+            await holder.search([0], x, Question(5, 4, 1 << 28, 700))
+        return found[0]
 
     want = asyncio.run(answer("cpu"))
     with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked=False))):

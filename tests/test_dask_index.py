@@ -131,14 +131,14 @@ def threads():
 
 def slow(monkeypatch, seconds):
     """seconds(shard, call of that shard) that the first replica asked takes longer."""
-    search, calls = Holder.search, {}
+    scan, calls = Holder.scan, {}
 
     async def slowly(holder, number, x, question):
         calls[number] = calls.get(number, 0) + 1
         await asyncio.sleep(seconds(number, calls[number]))
-        return await search(holder, number, x, question)
+        return await scan(holder, number, x, question)
 
-    monkeypatch.setattr(Holder, "search", slowly)
+    monkeypatch.setattr(Holder, "scan", slowly)
     return calls
 
 

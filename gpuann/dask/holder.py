@@ -6,6 +6,7 @@ after another, loads to another, so that the loop answers and a search does not 
 """
 
 import asyncio
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -76,6 +77,13 @@ class Holder:
         self._loads = ThreadPoolExecutor(1, "gpuann load")
         self._shards: dict[int, list[Partition]] = {}
 
+    async def call(self, asked: bytes) -> bytes:
+        """What `Wire.call` sent -> what it gives back: Dask would wrap every value by itself, which
+        takes longer than a small search.
+        """
+        method, arguments = pickle.loads(asked)
+        return pickle.dumps(await getattr(self, method)(*arguments), pickle.HIGHEST_PROTOCOL)
+
     async def load(self, number: int, source: Stored) -> int:
         """Hold a shard -> its rows."""
         work = partial(self._place, number, source)
@@ -97,8 +105,12 @@ class Holder:
         """Let go of a shard."""
         self._shards.pop(number, None)
 
-    async def search(self, number: int, x: HostArray, question: Question) -> Found:
-        """Scan distances (n, k), ids (n, k) of queries x (n, dim), checked, among one shard."""
+    async def search(self, numbers: list[int], x: HostArray, question: Question) -> list[Found]:
+        """Scan distances (n, k), ids (n, k) of queries x (n, dim), checked, among each shard."""
+        return await asyncio.gather(*(self.scan(number, x, question) for number in numbers))
+
+    async def scan(self, number: int, x: HostArray, question: Question) -> Found:
+        """The same among one."""
         held, every = self._shards[number], slice(0, len(x))
         scan = scan_in_turn(self._cpu, held, x, every, question.asked(len(x)), None)
         return await asyncio.wrap_future(scan)

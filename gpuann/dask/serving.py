@@ -18,6 +18,7 @@ from gpuann.dask.hedging import Lost, NoReplicaLeft, Replica, ShardState, ask
 from gpuann.dask.holder import Holder, Question, Stored
 from gpuann.dask.params import ServeParams
 from gpuann.dask.placement import assign
+from gpuann.dask.together import Together
 from gpuann.dask.wire import Wire, can_reach
 from gpuann.errors import BackendError, message
 from gpuann.metric import Metric
@@ -80,7 +81,8 @@ class Serving:
     ) -> tuple[HostArray, HostArray, float]:
         """All shards at once -> scan distances, ids (n, k), share of the rows that was searched."""
         self.counters.searches += 1
-        asks = [asyncio.ensure_future(self._ask(s, x, question, params)) for s in self.shards]
+        calls = Together(x, question, params.call_timeout)
+        asks = [asyncio.ensure_future(self._ask(s, calls, params)) for s in self.shards]
         await asyncio.wait(asks, timeout=params.deadline)
         found: list[Found] = []
         covered = 0
@@ -104,14 +106,9 @@ class Serving:
             merged = self._merge(found, x, question.k)
         return *merged, covered / max(1, question.n_rows)
 
-    async def _ask(
-        self, shard: ShardState, x: HostArray, question: Question, params: ServeParams
-    ) -> Found:
+    async def _ask(self, shard: ShardState, calls: Together, params: ServeParams) -> Found:
         async def send(replica: Replica) -> Found:
-            wire: Wire = replica.wire
-            timeout = params.call_timeout
-            found: Found = await wire.call("search", shard.number, x, question, timeout=timeout)
-            return found
+            return await calls.ask(replica.wire, shard.number)
 
         return await ask(shard, send, params, self.counters, self._lost)
 

@@ -6,14 +6,15 @@ what the actor raised, or with `Lost`.
 """
 
 import asyncio
+import pickle
 from typing import Any
 
 from distributed import Client, Future
 from distributed.actor import ProxyRPC
-from distributed.protocol import to_serialize
 
 from gpuann.dask.hedging import Lost
 
+_LOOK = 0.25  # seconds between looking whether a worker that has not answered is still there
 _REACH_WITHIN = 2.0  # seconds to find out whether a worker can be reached directly
 
 
@@ -39,19 +40,34 @@ class Wire:
             if self._direct
             else ProxyRPC(self._client.scheduler, self.worker)
         )
-        sent = [to_serialize(argument) for argument in args]
+        sent = pickle.dumps((method, args), pickle.HIGHEST_PROTOCOL)
+        asked = asyncio.ensure_future(
+            rpc.actor_execute(actor=self.key, function="call", args=[sent], kwargs={})
+        )
         try:
-            answer = await asyncio.wait_for(
-                rpc.actor_execute(actor=self.key, function=method, args=sent, kwargs={}),
-                timeout,
-            )
-        except TimeoutError:
-            raise Lost(f"no answer within {timeout:g} s") from None
+            await self._ends(asked, timeout)
+            answer = asked.result()
+        except Lost:
+            raise
         except Exception as error:  # whatever the way there raises, the answer is not to be had
             raise Lost(f"{type(error).__name__}: {error}") from error
+        finally:
+            asked.cancel()
         if answer["status"] == "OK":
-            return answer["result"]
+            return pickle.loads(answer["result"])
         raise answer["exception"]
+
+    async def _ends(self, asked: "asyncio.Task[Any]", timeout: float) -> None:
+        """Wait for a call. A worker that was killed between two calls refuses connections, which
+        Dask tries again for 30 s: whether the worker is there is known to the scheduler.
+        """
+        left = timeout
+        while not (await asyncio.wait({asked}, timeout=min(_LOOK, left)))[0]:
+            left -= _LOOK
+            if left <= 0:
+                raise Lost(f"no answer within {timeout:g} s")
+            if not await self._client.scheduler.ncores(workers=[self.worker]):
+                raise Lost("the worker has left")
 
 
 async def can_reach(client: Client, worker: str) -> bool:
