@@ -44,17 +44,17 @@ STALL, SHARE = 0.12, 0.01
 
 
 def stall(share: float) -> None:
-    """On a worker: that share of the calls of shards answers later, as after a pause of the
-    network; the worker itself goes on meanwhile.
+    """On a worker: that share of the shards answers later, as after a pause of the network, and
+    with a shard the call that it travels in; the worker itself goes on meanwhile.
     """
-    scan, draw = Holder.scan, random.Random(os.getpid())
+    search, draw = Holder.search, random.Random(os.getpid())
 
-    async def slowly(holder: Any, *arguments: Any) -> Any:
-        if draw.random() < share:
+    async def slowly(holder: Any, numbers: list[int], *arguments: Any) -> Any:
+        if any([draw.random() < share for _ in numbers]):
             await asyncio.sleep(STALL)
-        return await scan(holder, *arguments)
+        return await search(holder, numbers, *arguments)
 
-    Holder.scan = slowly  # type: ignore[method-assign]
+    Holder.search = slowly  # type: ignore[method-assign]
 
 
 def timed(n: int, search: Any) -> dict[str, float]:

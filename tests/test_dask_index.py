@@ -130,15 +130,16 @@ def threads():
 
 
 def slow(monkeypatch, seconds):
-    """seconds(shard, call of that shard) that the first replica asked takes longer."""
-    scan, calls = Holder.scan, {}
+    """seconds(shard, call of that shard) that a call takes longer, the most of its shards."""
+    search, calls = Holder.search, {}
 
-    async def slowly(holder, number, x, question):
-        calls[number] = calls.get(number, 0) + 1
-        await asyncio.sleep(seconds(number, calls[number]))
-        return await scan(holder, number, x, question)
+    async def slowly(holder, numbers, x, question):
+        for number in numbers:
+            calls[number] = calls.get(number, 0) + 1
+        await asyncio.sleep(max(seconds(number, calls[number]) for number in numbers))
+        return await search(holder, numbers, x, question)
 
-    monkeypatch.setattr(Holder, "scan", slowly)
+    monkeypatch.setattr(Holder, "search", slowly)
     return calls
 
 

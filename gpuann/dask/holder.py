@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from gpuann.distributed.folder import open_shard
 from gpuann.distributed.manifest import ShardEntry
 from gpuann.distributed.reshard import run_of_ids
 from gpuann.distributed.shard import Shard
+from gpuann.engine import ivf
 from gpuann.filters import Filter
 from gpuann.partitioned import sharded
 from gpuann.partitioned.partitions import Asked, Found, Partition, scan_in_turn
@@ -66,6 +68,14 @@ class Question:
         return Asked(*shape, n_queries, self.n_rows, kept, self.exhaustive)
 
 
+class Held(NamedTuple):
+    """A shard on this worker."""
+
+    partitions: list[Partition]
+    models: str
+    """Their fingerprint."""
+
+
 class Holder:
     """The actor. `device` is "cpu", "cuda", "cuda:N" or None, as everywhere."""
 
@@ -75,7 +85,7 @@ class Holder:
         self._cpu = backends.choose("dask.load", "cpu")
         self._searches = ThreadPoolExecutor(1, "gpuann search")
         self._loads = ThreadPoolExecutor(1, "gpuann load")
-        self._shards: dict[int, list[Partition]] = {}
+        self._shards: dict[int, Held] = {}
 
     async def call(self, asked: bytes) -> bytes:
         """What `Wire.call` sent -> what it gives back: Dask would wrap every value by itself, which
@@ -97,8 +107,9 @@ class Holder:
             n_lists = 1 if made.models[0] is None else made.models[0].n_lists
             asked = Asked(1, min(8, n_lists), 1 << 27, 1, len(made))
             one = np.zeros((1, made.dim), np.float32)
-            scan_in_turn(self._cpu, held, one, slice(0, 1), asked, None).result()
-        self._shards[number] = held
+            first = partial(scan_in_turn, self._cpu, held, one, slice(0, 1), asked, None)
+            held[0].submit(1, first).result()
+        self._shards[number] = Held(held, source.entries[0].fingerprint)
         return len(made)
 
     async def drop(self, number: int) -> None:
@@ -107,10 +118,27 @@ class Holder:
 
     async def search(self, numbers: list[int], x: HostArray, question: Question) -> list[Found]:
         """Scan distances (n, k), ids (n, k) of queries x (n, dim), checked, among each shard."""
-        return await asyncio.gather(*(self.scan(number, x, question) for number in numbers))
+        some = [self._shards[number] for number in numbers]
+        first, *others = (partition for shard in some for partition in shard.partitions)
+        work = partial(self._scan, some, x, question.asked(len(x)))
+        return await asyncio.wrap_future(first.submit(len(x), work, beside=others))
 
-    async def scan(self, number: int, x: HostArray, question: Question) -> Found:
-        """The same among one."""
-        held, every = self._shards[number], slice(0, len(x))
-        scan = scan_in_turn(self._cpu, held, x, every, question.asked(len(x)), None)
-        return await asyncio.wrap_future(scan)
+    def _scan(self, shards: list[Held], x: HostArray, asked: Asked) -> list[Found]:
+        """One after the other. Lists that are the same for all are looked up once, and rows that
+        are farther than k of a shard before do not matter: whoever is told of the one is told of
+        the other.
+        """
+        probed: dict[str, ivf.Probed] = {}
+        found: list[Found] = []
+        for shard in shards:
+            core, its_own = shard.partitions[0].part, None
+            if len(shards) > 1 and isinstance(core, ivf.Core) and not asked.exhaustive:
+                if shard.models not in probed:
+                    probed[shard.models] = ivf.probe(core, x, asked.n_probes, asked.workspace_limit)
+                its_own = probed[shard.models]
+            every = slice(0, len(x))
+            found.append(scan_in_turn(self._cpu, shard.partitions, x, every, asked, its_own))
+            kth = np.ascontiguousarray(found[-1][0][:, -1])
+            edge = kth if asked.farthest is None else np.minimum(asked.farthest, kth)
+            asked = asked._replace(farthest=edge)
+        return found

@@ -124,33 +124,29 @@ _streams = threading.local()
 
 def scan_in_turn(
     cpu: Backend,
-    partitions: list[Partition],
+    partitions: Sequence[Partition],
     queries: HostArray,
     part: slice,
     asked: Asked,
     probed: ivf.Probed | None,
-) -> "Future[Found]":
-    """The k best of several partitions of one device, one after the other: a row matters to the
-    next only if it is no farther than the k-th so far.
+) -> Found:
+    """The k best of several partitions of one device, one after the other, on its thread: a row
+    matters to the next only if it is no farther than the k-th so far.
     """
-
-    def work() -> Found:
-        best: Found | None = None
-        edge = None if asked.farthest is None else asked.farthest[part]
-        farthest = edge
-        for partition in partitions:
-            found = partition.scan(queries, part, asked, probed, farthest)
-            if best is None:
-                best = found
-            else:
-                both = np.stack([best[0], found[0]]), np.stack([best[1], found[1]])
-                best = cpu.ops.merge_topk(*both, asked.k)
-            farthest = np.ascontiguousarray(best[0][:, -1])
-            if edge is not None:
-                farthest = np.minimum(farthest, edge)
-        return cast("Found", best)
-
-    return partitions[0].submit(len(queries), work, beside=partitions[1:])
+    best: Found | None = None
+    edge = None if asked.farthest is None else asked.farthest[part]
+    farthest = edge
+    for partition in partitions:
+        found = partition.scan(queries, part, asked, probed, farthest)
+        if best is None:
+            best = found
+        else:
+            both = np.stack([best[0], found[0]]), np.stack([best[1], found[1]])
+            best = cpu.ops.merge_topk(*both, asked.k)
+        farthest = np.ascontiguousarray(best[0][:, -1])
+        if edge is not None:
+            farthest = np.minimum(farthest, edge)
+    return cast("Found", best)
 
 
 def gather(where: str, names: list[str], futures: "list[Future[Any]]") -> list[Any]:

@@ -1,5 +1,6 @@
 """A sharded index, and how a batch is searched on all its partitions at once."""
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -176,7 +177,8 @@ def scan(
         own = None if probed is None else ivf.Probed(*(a[part] for a in probed))
         names.append(f"partition {', '.join(str(s) for s, _ in some)} on {device}")
         turns = [replica for _, replica in some]
-        futures.append(scan_in_turn(cpu, turns, x[part], part, asked, own))
+        scan = functools.partial(scan_in_turn, cpu, turns, x[part], part, asked, own)
+        futures.append(turns[0].submit(len(x[part]), scan, beside=turns[1:]))
     answers = gather("shards.search", names, futures)
     return merged(cpu, [cut for cut, _ in work], answers, len(parts), asked.k)
 
