@@ -6,6 +6,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import dask.array as da
 import distributed
 import numpy as np
 import on_disk
@@ -120,6 +121,28 @@ def test_a_closed_index_and_other_arguments_are_refused(client, saved):
     index.close()
     with pytest.raises(ValueError, match="index must be open"):
         dask.search(params, index, on_disk.QUERIES, 10)
+
+
+def test_queries_of_a_dask_array_are_searched_block_by_block(client, saved):
+    client.wait_for_workers(3, timeout=30)
+    params = on_disk.KINDS["ivf_flat"][1]
+    want = on_disk.search("ivf_flat", shards.load(saved, ["cpu"]))
+    index = dask.load(saved, client=client)
+    n, dim = on_disk.QUERIES.shape
+    for chunks in [(7, dim), (n, dim), ((0, 5, n - 5), (6, dim - 6))]:
+        queries = da.from_array(on_disk.QUERIES, chunks=chunks)
+        found = dask.search(params, index, queries, 10)
+        assert_same_knn(found, want)
+        assert found.coverage == 1.0
+    none = dask.search(params, index, queries[:0], 10)
+    assert (none[0].shape, none[1].dtype, none.coverage) == ((0, 10), np.int64, 1.0)
+    with pytest.raises(ValueError, match=r"queries must have shape \(n, 16\), got \(\d+, 3\)"):
+        dask.search(params, index, queries[:, :3], 10)
+    with pytest.raises(ValueError, match=r"queries must have shape \(n, 16\), got \(16,\)"):
+        dask.search(params, index, queries[0], 10)
+    with pytest.raises(TypeError, match=r"queries must be an array, got .*; search each chunk"):
+        dask.search(params, index, [on_disk.QUERIES[:2], on_disk.QUERIES[2:]], 10)
+    index.close()
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,8 @@ except ImportError as _error:
     ) from _error
 
 from gpuann.dask.building import build
-from gpuann.dask.index import DaskIndex, Found, load, search
+from gpuann.dask.index import DaskIndex, Found, load
 from gpuann.dask.params import ServeParams
+from gpuann.dask.searching import search
 
 __all__ = ["DaskIndex", "Found", "ServeParams", "build", "load", "search"]

@@ -4,26 +4,21 @@ import asyncio
 import dataclasses
 from typing import Any
 
-import numpy as np
 from distributed import Client
 
-from gpuann import arrays, kinds, validate
+from gpuann import kinds, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.dask import clients
 from gpuann.dask.batching import Batcher
-from gpuann.dask.holder import Question, Stored
+from gpuann.dask.holder import Stored
 from gpuann.dask.params import ServeParams
 from gpuann.dask.serving import Serving, workers_of
 from gpuann.dask.sources import cut
 from gpuann.distributed.folder import given_folder
 from gpuann.distributed.manifest import read_manifest
 from gpuann.distributed.shard_file import KIND, models_in
-from gpuann.errors import bad_type, bad_value
-from gpuann.filters import Filter
-from gpuann.index import given_filter
-from gpuann.metric import Metric, check, reported
-from gpuann.params import WORKSPACE_LIMIT, IvfSearchParams
+from gpuann.metric import Metric, check
 from gpuann.partitioned import sharded
 from gpuann.partitioned.sharded import ShardedIndex
 from gpuann.storage import StoredFile
@@ -178,80 +173,3 @@ def load(
         return DaskIndex(there, *shape, serving, tuple(sources), manifest.scope)
 
     return there.sync(run)
-
-
-@annotate("dask.search")
-def search(
-    search_params: IvfSearchParams | None,
-    index: DaskIndex,
-    queries: Any,
-    k: int,
-    filter: Any = None,
-    *,
-    on_loss: str | None = None,
-    deadline: float | None = None,
-) -> Any:
-    """The k nearest rows of all shards: the answer of the single index, bit for bit.
-
-    Parameters
-    ----------
-    search_params : SearchParams of the kind of index; None for brute force
-    index : DaskIndex
-    queries : array (n_queries, dim), host or device
-    k : int
-    filter : ids that may be returned, as in `ivf_flat.search`; it travels with every call
-    on_loss, deadline : optional; instead of those of the index' ServeParams
-
-    Returns
-    -------
-    distances (n_queries, k) float32, ids (n_queries, k) int64
-        On the host, with `coverage` beside them. Of an asynchronous client, what is awaited for
-        them.
-
-    Raises
-    ------
-    BackendError, if no replica of a shard is left and on_loss is "raise": the shard is named.
-    TimeoutError, if a shard does not answer within the deadline.
-    """
-    where = "dask.search"
-    validate.instance(where, "index", index, DaskIndex)
-    kinds.check_search(where, search_params, index.models)
-    if index.serving.closed:
-        raise bad_value(where, "index", "be open", "a closed one", "load it again")
-    params = index.serving.params
-    given: dict[str, Any] = {"on_loss": on_loss, "deadline": deadline}
-    params = dataclasses.replace(params, **{n: v for n, v in given.items() if v is not None})
-    k = validate.n_results(where, k)
-    if arrays.is_chunked(queries) or hasattr(queries, "dask"):
-        way_out = "search each, and compute a dask.array first"
-        raise bad_type(where, "queries", "be an array", type(queries).__name__, way_out)
-    x = np.ascontiguousarray(arrays.queries(where, queries, index.dim))
-    kept = given_filter(where, "filter", filter, queries, index)
-    question = _question(index, search_params, k, kept)
-
-    async def run() -> Found:
-        async def whole(some: HostArray) -> tuple[HostArray, HostArray, float]:
-            return await index.serving.search(some, question, params)
-
-        if kept is None and params.deadline is None:
-            kind = k, question.n_probes, question.workspace_limit, params.on_loss, x.dtype.str
-            found = await index.batcher.ask(kind, x, params.batch_queries, whole)
-        else:
-            found = await whole(x)
-        dists, ids, coverage = found
-        return Found(reported(index.metric, dists), ids, coverage)
-
-    return index.client.sync(run)
-
-
-def _question(
-    index: DaskIndex, search_params: IvfSearchParams | None, k: int, kept: Filter | None
-) -> Question:
-    n_probes = search_params.n_probes if search_params else 1
-    limit = search_params.workspace_limit if search_params else WORKSPACE_LIMIT
-    n_rows = len(index)
-    if kept is None:
-        return Question(k, n_probes, limit, n_rows)
-    exhaustive = sharded.is_exhaustive(index.models, n_rows, index.dim, kept, n_probes)
-    words = kept.words, kept.n_kept, kept.per_query
-    return Question(k, n_probes, limit, n_rows, *words, exhaustive)
