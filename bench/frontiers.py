@@ -58,17 +58,54 @@ def table(found: dict[str, Any]) -> str:
             timed = sum((p["peer"], p["kind"]) == (peer, kind) for p in points)
             lines.append(f"| {peer} {kind} | {cells} | {timed} |")
         lines.append("")
-    lines += ["| build | parameters | seconds | index MB | peak MB |", "|---|---|---|---|---|"]
+    lines += alike(found)
+    heads = ("build", "parameters", "seconds", "of them training", "index MB", "peak MB")
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for b in found["builds"]:
         said = ", ".join(f"{k} {v}" for k, v in b["build"].items()) or "none"
-        cells = f"{b['seconds']:.1f} | {b['bytes'] / 1e6:,.0f} | {b['peak_bytes'] / 1e6:,.0f}"
-        cells = f"failed: {b['error']} | | " if "error" in b else cells
+        if "error" in b:
+            cells = f"failed: {b['error']} | | | "
+        else:
+            training = f"{b['stages']['training']:.1f}" if b.get("stages") else ""
+            megabytes = f"{b['bytes'] / 1e6:,.0f} | {b['peak_bytes'] / 1e6:,.0f}"
+            cells = f"{b['seconds']:.1f} | {training} | {megabytes}"
         lines.append(f"| {b['data']}: {b['peer']} {b['kind']} | {said} | {cells} |")
     noisy = sum(p["noisy"] for p in found["points"])
     alone = sum(len(p["turns"]) == 1 for p in found["points"])
     said = f"{noisy} of {len(found['points'])} points are marked as noisy; {alone} are of one turn"
     lines += ["", f"{said}, in which spread cannot be seen.", missing(found)]
     return "\n".join([*lines, "", f"Made by `{found['command']}`."])
+
+
+def alike(found: dict[str, Any]) -> list[str]:
+    """Lines of a table of libraries with the same lists, probes and candidates: of each kind the
+    setting at which the lowest recall of them is nearest to 0.95.
+    """
+    lines = []
+    for (data, k, batch), points in groups(found).items():
+        some: dict[tuple[Any, ...], dict[str, dict[str, Any]]] = {}
+        for p in points:
+            if (setting := measures.setting_of(p)) is not None:
+                some.setdefault(setting, {})[p["peer"]] = p
+        chosen: dict[str, tuple[float, tuple[Any, ...]]] = {}
+        for setting, own in some.items():
+            if len(own) > 1:
+                off = abs(min(p["recall"] for p in own.values()) - 0.95)
+                chosen[setting[0]] = min(chosen.get(setting[0], (off, setting)), (off, setting))
+        if not chosen:
+            continue
+        title = f"{data}, batch {batch:,}: the same parameters"
+        lines += [f"| {title} | library | recall@{k} | queries/s |", "|---|---|---|---|"]
+        for _, setting in chosen.values():
+            kind, n_lists, n_probes, factor = setting
+            said = f"{kind}, {n_lists} lists, {n_probes} probes"
+            said += f", {factor} k candidates" * (factor > 1)
+            lines += [
+                f"| {said} | {peer} | {p['recall']:.3f} | {p['qps']:,.0f} |"
+                for peer, p in some[setting].items()
+            ]
+        lines.append("")
+    return lines
 
 
 def about(found: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """Recall, spread of times, and frontiers compared at one recall."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -83,3 +84,17 @@ def best(points: list[dict[str, Any]], wanted: float) -> tuple[float, tuple[str,
     """The fastest of these points' curves at a recall, and which it is."""
     rates = [(rate, key) for key, c in curves(points).items() if (rate := at_recall(c, wanted))]
     return max(rates) if rates else None
+
+
+def setting_of(point: dict[str, Any]) -> tuple[str, int, int, int] | None:
+    """Kind, lists, probes and candidates over k, by whichever names a library has for them; None
+    for what has no lists, and for product codes of another size.
+    """
+    build, search = point["build"], point["search"]
+    lists = re.match(r"IVF(\d+),", build.get("factory", ""))
+    n_lists = lists[1] if lists else build.get("n_lists")
+    probes = search.get("n_probes", search.get("nprobe"))
+    kind = point["kind"].replace("SQ8", "SQ")
+    if n_lists is None or probes is None or "fs" in kind:
+        return None
+    return kind, int(n_lists), int(probes), int(search.get("k_factor", 1))

@@ -15,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from bench import machine
+from bench import machine, stages
 
 THREADS = (
     "OMP_NUM_THREADS",
@@ -88,9 +88,12 @@ class Worker:
         return {"configs": self.module.configs(Shape(*self.rows.shape), grid)}
 
     def build(self, number: int, config: list[Any]) -> dict[str, Any]:
-        """Seconds, bytes of the index, and how far the process rose above where it stood."""
+        """Seconds, those of its stages, bytes of the index, and how far the process rose above
+        where it stood.
+        """
         from bench.peers import Config
 
+        stages.take()
         before = reset_peak()
         start = time.perf_counter()
         self.indexes[number] = self.module.build(self.rows, Config(*config))
@@ -98,6 +101,7 @@ class Worker:
         peak = peak_bytes() - before
         return {
             "seconds": seconds,
+            "stages": stages.take(),
             "peak_bytes": peak,
             "bytes": self.module.size(self.indexes[number]),
         }

@@ -12,7 +12,18 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from bench import compare, datasets, download, frontiers, gpu_check, measures, peers, run, truth
+from bench import (
+    compare,
+    datasets,
+    download,
+    frontiers,
+    gpu_check,
+    measures,
+    peers,
+    run,
+    stages,
+    truth,
+)
 from gpuann.errors import BackendError
 
 POINT = {"data": "d", "peer": "a", "kind": "x", "build": {}, "k": 10, "batch": 1, "noisy": False}
@@ -52,6 +63,33 @@ def test_curves_are_not_joined_across_other_parameters():
     points = [point(1, 0.8, 1000.0), point(2, 0.9, 10.0) | {"build": {"n": 2}}]
     assert measures.best(points, 0.85)[0] == 10
     assert measures.best(points, 0.95) is None
+
+
+def test_the_same_parameters_under_other_names():
+    ours = point(0, 0.9, 1.0) | {"kind": "IVF-SQ+refine", "build": {"n_lists": 64}}
+    ours["search"] = {"n_probes": 8, "k_factor": 2}
+    theirs = point(0, 0.9, 1.0) | {"kind": "IVF-SQ8+refine", "peer": "faiss"}
+    theirs |= {"build": {"factory": "IVF64,SQ8,RFlat"}, "search": {"nprobe": 8, "k_factor": 2}}
+    assert measures.setting_of(ours) == measures.setting_of(theirs) == ("IVF-SQ+refine", 64, 8, 2)
+    assert measures.setting_of(point(1, 0.9, 1.0)) is None, "no lists"
+    near = [ours | {"search": {"n_probes": p, "k_factor": 2}, "recall": r} for p, r in
+            ((8, 0.8), (16, 0.94), (32, 0.99))]  # fmt: skip
+    far = [theirs | {"search": {"nprobe": p, "k_factor": 2}, "recall": 0.99} for p in (8, 16, 64)]
+    lines = frontiers.alike({"points": near + far})
+    assert lines[2:4] == [
+        "| IVF-SQ+refine, 64 lists, 16 probes, 2 k candidates | a | 0.940 | 1 |",
+        "| IVF-SQ+refine, 64 lists, 16 probes, 2 k candidates | faiss | 0.990 | 1 |",
+    ]
+    assert frontiers.alike({"points": near}) == []
+
+
+def test_stages_of_a_build():
+    stages.take()
+    assert stages.staged("training", divmod)(7, 2) == (3, 1)
+    with stages.stage("training"), stages.stage("other"):
+        pass
+    assert set(stages.take()) == {"training", "other"}
+    assert stages.take() == {}
 
 
 def test_percentiles():
@@ -231,11 +269,15 @@ def test_a_small_frontier_has_the_recall_that_it_must_have(small, capfd):
         assert recall >= least[kind], best
     ours = [b for b in small["builds"] if b["peer"] == "gpuann"]
     assert all(b["bytes"] > 0 for b in ours)
+    for b in small["builds"]:
+        if b["kind"].startswith("IVF"):
+            assert 0 < b["stages"]["training"] < b["seconds"]
 
 
 def test_reports_of_a_frontier(small, tmp_path):
     text = frontiers.table(small)
     assert "gpuann IVF-Flat" in text
+    assert "the same parameters" in text
     assert "cuvs (needs a CUDA device" in text
     html = frontiers.page([small])
     assert "/*DATA*/" not in html

@@ -6,6 +6,7 @@ import faiss
 import numpy as np
 
 from bench.peers import TRAIN_ITERS, TRAIN_POINTS, Config, Shape, list_counts, probes
+from bench.stages import stage
 
 PACKAGE = "faiss-cpu"
 
@@ -41,7 +42,8 @@ def build(rows: np.ndarray, config: Config) -> Any:
         inner = _ivf(index)
         for clustering in (inner.cp, *([inner.pq.cp] if hasattr(inner, "pq") else [])):
             clustering.niter, clustering.max_points_per_centroid = TRAIN_ITERS, TRAIN_POINTS
-    index.train(rows)
+    with stage("training"):
+        index.train(rows)
     index.add(rows)
     return index
 
