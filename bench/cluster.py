@@ -129,6 +129,24 @@ def kill(client: Client, folder: str, queries: Any, want: Any, n: int) -> dict[s
     return result
 
 
+def text(found: dict[str, Any]) -> str:
+    """The README's paragraph."""
+    about, trip, stalls, kill = (found[n] for n in ("machine", "round trip", "stalls", "kill"))
+    here, one, four = (trip[n]["p50_ms"] for n in ("in this process", "1 shards", "4 shards"))
+    late, soon, p95 = (stalls[n] for n in ("not hedged", "hedged after 15 ms", "hedged, p95"))
+    return (
+        f"`python -m bench.cluster` ({about['date']}, {about['cores']} cores of {about['cpu']}, 4 "
+        f"processes of one thread, 200,000 x 96, IVF-PQ, 20 probes, one query at a time): "
+        f"{here:.1f} ms (p50) in this process, {one:.1f} over one shard, {four:.1f} over four. "
+        f"With 16 shards, two replicas and 1 % of the shards 120 ms late, the p95 is "
+        f"{late['p95_ms']:.0f} ms; with `hedge_after=15` {soon['p95_ms']:.0f} ms for "
+        f'{100 * soon["extra calls"]:.1f} % more calls, with `hedge_after="p95"` '
+        f"{p95['p95_ms']:.0f} ms for {100 * p95['extra calls']:.1f} %. Of {kill['searches']} "
+        f"searches during which one of four workers was killed, {kill['wrong']} had a wrong "
+        f"answer; the slowest took {kill['slowest_ms']:.0f} ms."
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)

@@ -40,6 +40,7 @@ from gpuann import brute_force, dask, ivf_pq, rerank, shards
 
 PARAMS, ASKED = ivf_pq.IndexParams(n_lists=256, pq_dim=24), ivf_pq.SearchParams(n_probes=20)
 PLAIN, REFINED = "recall@10", "recall@10 refined"
+SAMPLES = ("the same sample", "a sample that grows")
 LARGER = {"max_train_points_per_cluster": 512, "max_train_points_per_pq_code": 512}
 DIM, N_FILES, BLOCK = 96, 8, 25_000
 BARS = {
@@ -185,10 +186,8 @@ def beside_lance(place: Path, turns: int) -> dict[str, Any]:
 def weak_scaling(place: Path, turns: int) -> dict[str, Any]:
     rows, _ = gaussians(2 * N_FILES * BLOCK, DIM, 1)
     files = files_of(rows, place / "more")
-    samples: dict[str, tuple[dict[str, int], dict[str, int]]] = {
-        "the same sample": ({}, {}),
-        "a sample that grows": ({}, LARGER),
-    }
+    samples: dict[str, tuple[dict[str, int], dict[str, int]]]
+    samples = dict(zip(SAMPLES, (({}, {}), ({}, LARGER)), strict=True))
     taken: dict[str, list[Any]] = {f"{name}, {n}": [] for name in samples for n in (1, 2)}
     with ExitStack() as stack:
         clients = [cluster(stack, n, 1) for n in (1, 2)]
@@ -218,6 +217,33 @@ def driver() -> dict[str, Any]:
             }
             child.close()
     return found
+
+
+def table(found: dict[str, Any]) -> str:
+    """The README's."""
+    about, beside = found["machine"], found["beside lance"]
+    names = {
+        "2 x 1": "gpuann, two workers of one thread",
+        "1 x 2": "gpuann, one worker of two threads",
+        "lance": "Lance (pylance), two threads",
+    }
+    lines = [
+        "| IVF-PQ of 200,000 x 96, 256 lists x 24 bytes | seconds | recall@10 | refined from 100 |",
+        "|---|---|---|---|",
+    ]
+    for key, name in names.items():
+        one = beside[key]
+        lines.append(f"| {name} | {one['seconds']:.1f} | {one[PLAIN]:.3f} | {one[REFINED]:.4f} |")
+    weak, driver = found["weak scaling"], found["driver"]
+    few, many = (driver[f"{n} rows"]["rose_bytes"] / 1e6 for n in (200_000, 800_000))
+    same, grown = (weak[f"efficiency with {n}"] for n in SAMPLES)
+    return "\n".join(lines) + (
+        f"\n\n`python -m bench.cluster_build` ({about['date']}, {about['cores']} cores of "
+        f"{about['cpu']}; medians of {len(beside['turns']['lance'])} turns, 20 probes). Twice the "
+        f"rows on twice the workers take {1 / same:.2f} times as long, {1 / grown:.2f} times with "
+        f"twice the training rows. The driver rose by {few:.1f} MB for 200,000 rows and "
+        f"{many:.1f} MB for 800,000."
+    )
 
 
 def main() -> None:

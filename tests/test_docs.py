@@ -5,13 +5,15 @@ import inspect
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import gpuann
-from bench import api, distributed_training, soak, streaming
+from bench import api, cluster, cluster_build, distributed_training, soak, streaming
 from bench.report import tables
 from gpuann import distributed, ivf_flat, ivf_pq, ivf_sq, kmeans, quantize
 
@@ -118,6 +120,33 @@ def test_the_readmes_pipeline_runs():
 def test_readme_has_the_committed_figures_of_streaming():
     found = json.loads((ROOT / "bench/results/streaming.json").read_text())
     assert streaming.table(found) in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("cluster", cluster.text), ("cluster_build", cluster_build.table)]
+)
+def test_readme_has_the_committed_figures_of_a_cluster(name, said):
+    found = json.loads((ROOT / f"bench/results/{name}.json").read_text())
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert " ".join(said(found).split()) in text
+
+
+def test_the_readmes_cluster_runs(tmp_path):
+    """As it stands there: in a file, by a process of its own."""
+    code = re.search(
+        r"```python\n(import dask.*?)```", (ROOT / "README.md").read_text(), re.DOTALL
+    )[1]
+    (tmp_path / "example.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "example.py"],
+        check=False,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    ids = np.array(re.findall(r"\d+", done.stdout), int).reshape(5, 3)
+    assert (ids[:, 0] == np.arange(5)).all(), done.stderr
 
 
 def test_the_sharding_page_has_the_committed_figures():
