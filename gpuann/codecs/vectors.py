@@ -1,5 +1,6 @@
 """Rows before any codec: float32, normalised for cosine, moved to the origin."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +17,19 @@ _ROUND_UP = np.float32(1 + 2**-20)  # lengths are upper bounds also after roundi
 
 def square_norms(xp: Any, x: Array) -> Array:
     """|x|^2 of rows (n, dim) float32, summed in float64 -> (n,) float64."""
-    return xp.square(x.astype(xp.float64)).sum(axis=1)
+    wide = x.astype(xp.float64)
+    wide *= wide
+    return wide.sum(axis=1)
 
 
 def lengths(xp: Any, x: Array) -> Array:
     """Upper bound of |x| of rows (n, dim) -> (n,) float32."""
-    return xp.sqrt(square_norms(xp, x)).astype(xp.float32) * _ROUND_UP
+    return lengths_of(xp, square_norms(xp, x))
+
+
+def lengths_of(xp: Any, squares: Array) -> Array:
+    """`lengths` of rows whose `square_norms` (n,) are known."""
+    return xp.sqrt(squares).astype(xp.float32) * _ROUND_UP
 
 
 def cosine_scale(xp: Any, rows: Array) -> Array:
@@ -64,6 +72,12 @@ def as_float(xp: Any, rows: Array, metric: Metric) -> Array:
     if metric == "cosine":
         x = x * cosine_scale(xp, rows)[:, None]
     return x
+
+
+def joined(xp: Any, parts: Sequence[tuple[Array | None, ...]]) -> Iterator[Any]:
+    """Arrays that were made part by part, one after the other; None where the first part has it."""
+    for column in zip(*parts, strict=True):
+        yield None if column[0] is None else xp.concatenate(column)
 
 
 class Moments(NamedTuple):

@@ -60,7 +60,7 @@ def make_coarse(backend: Backend, centers: Array, axes: Axes, how: Metric) -> Co
     """Centres (n_lists, width) float32, in these axes already, ready to be searched."""
     xp = backend.xp
     norms = vectors.square_norms(xp, centers)
-    radius = float(vectors.lengths(xp, centers).max())
+    radius = float(vectors.lengths_of(xp, norms).max())
     if how == "inner_product":
         norms = xp.zeros_like(norms)
     one = lists.one_list(backend, norms.astype(xp.float32), radius)
