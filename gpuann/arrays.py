@@ -159,11 +159,11 @@ class Rows:
         """Rows numbered `rows` (n,) int64, ascending -> (n, dim) of the data's own dtype."""
         if self.array is not None:
             return np.ascontiguousarray(self.array[rows])
-        picked = [np.empty((0, self.dim), self.dtype)]
+        out = np.empty((len(rows), self.dim), self.dtype)
         for start, chunk in self.chunks():
             low, high = np.searchsorted(rows, [start, start + len(chunk)])
-            picked.append(chunk[rows[low:high] - start])
-        return np.concatenate(picked)
+            out[low:high] = chunk[rows[low:high] - start]
+        return out
 
     def whole(self) -> HostArray:
         """All rows, C-contiguous; the caller's own memory where that is possible."""

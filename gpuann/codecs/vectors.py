@@ -11,7 +11,7 @@ from gpuann.metric import Metric
 # The expanded form |q|^2 + |v|^2 - 2 q.v loses log2(|mean|^2 / spread) bits; up to here that is
 # less than it costs to move every row.
 _FAR = 8.0
-_ROWS_AT_ONCE = 1 << 14  # in float64
+_FLOATS_AT_ONCE = 1 << 17  # in float64
 _ROUND_UP = np.float32(1 + 2**-20)  # lengths are upper bounds also after rounding
 
 
@@ -92,8 +92,9 @@ class Moments(NamedTuple):
 
 def moments(sample: Array) -> Moments:
     """Of a host sample (n, dim) float32."""
-    parts = range(0, len(sample), _ROWS_AT_ONCE)
-    square = sum(float(square_norms(np, sample[at : at + _ROWS_AT_ONCE]).sum()) for at in parts)
+    step = max(1, _FLOATS_AT_ONCE // sample.shape[1])
+    parts = (sample[at : at + step] for at in range(0, len(sample), step))
+    square = sum(float(square_norms(np, part).sum()) for part in parts)
     return Moments(len(sample), sample.sum(axis=0, dtype=np.float64), square)
 
 

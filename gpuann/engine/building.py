@@ -36,7 +36,8 @@ def draw_sample(
     """
     n = min(int(fraction * rows.n_rows), most, SAMPLE_FLOATS // rows.dim)
     n = min(max(n, n_lists), rows.n_rows)
-    picked = rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
+    all_of_them = n == rows.n_rows  # which needs no copy of an array
+    picked = rows.whole() if all_of_them else rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
     x = vectors.as_float(np, picked, how)
     return Sample(x, vectors.choose_shift(x, how))
 
