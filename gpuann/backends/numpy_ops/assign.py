@@ -59,7 +59,8 @@ def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array
 
 
 def _prepare(x: Array, centers: Array) -> _Problem:
-    shift = np.median(centers, axis=0)  # unlike the mean it stays where most centres are
+    middle = len(centers) // 2  # a median: unlike the mean it stays where most centres are
+    shift = np.partition(centers, middle, axis=0)[middle]
     moved = centers - shift
     norms = np.einsum("cd,cd->c", moved, moved, dtype=np.float64)
     error = 2 * rounding(centers.shape[1], norms)
@@ -72,7 +73,11 @@ def _prepare(x: Array, centers: Array) -> _Problem:
 
 def _repeats(centers: Array) -> Array:
     """Which centres equal an earlier one, bit for bit -> (C,) bool."""
-    as_bytes = np.ascontiguousarray(centers).view(f"V{4 * centers.shape[1]}").reshape(-1)
+    centers = np.ascontiguousarray(centers)
+    sums = centers.view(np.uint32).sum(axis=1, dtype=np.uint64)  # the same of a copy
+    if len(np.unique(sums)) == len(sums):  # soon seen, and all but always so
+        return np.zeros(len(centers), bool)
+    as_bytes = centers.view(f"V{4 * centers.shape[1]}").reshape(-1)
     _, first = np.unique(as_bytes, return_index=True)
     repeats = np.ones(len(centers), bool)
     repeats[first] = False
