@@ -58,7 +58,7 @@ def train(
     x = pieces(backend, residuals, pq_dim)
     start = kmeans.random_rows(x.shape[1], pq_book_size, seed)
     return kmeans.lloyd(
-        backend, x, x[:, backend.put(start)], n_iters, tol=0.0, progress=progress, name="codebooks"
+        backend, x, x[:, backend.put(start)], n_iters, progress=progress, name="codebooks"
     ).centers
 
 

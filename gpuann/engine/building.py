@@ -52,7 +52,7 @@ def train_centers(
     if params.balanced:
         return balanced.lloyd(backend, x, start, n_iters, progress=progress)
     trained = kmeans.lloyd(
-        backend, x[None], start[None], n_iters, tol=0.0, progress=progress, name="centres"
+        backend, x[None], start[None], n_iters, progress=progress, name="centres"
     )
     return trained.centers[0]
 
