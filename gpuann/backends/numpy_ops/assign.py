@@ -65,7 +65,7 @@ def _prepare(x: Array, centers: Array) -> _Problem:
     norms = np.einsum("cd,cd->c", moved, moved, dtype=np.float64)
     error = 2 * rounding(centers.shape[1], norms)
     table = np.empty((centers.shape[1] + 1, len(centers)), np.float32)
-    table[:-1] = -2 * moved.T
+    np.multiply(moved.T, -2, out=table[:-1])
     table[-1] = norms - error
     table[-1, _repeats(centers)] = NEVER  # a copy of an earlier centre cannot win: it ties
     return _Problem(x, centers, shift, table, (2 * error).astype(np.float32))
@@ -109,7 +109,7 @@ def _nearest(problem: _Problem, x: Array, rescore: bool) -> tuple[Array, Array]:
 def _square_norms(x: Array) -> Array:
     """|x|^2 of rows (n, D) float32 -> (n,) float32, to rounding."""
     if x.shape[1] > 16:
-        return np.einsum("nd,nd->n", x, x)
+        return np.vecdot(x, x)
     square = x[:, 0] * x[:, 0]
     for d in range(1, x.shape[1]):  # on short rows a loop over columns beats one over rows
         square += x[:, d] * x[:, d]
