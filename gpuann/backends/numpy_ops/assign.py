@@ -24,7 +24,7 @@ from gpuann.backends.numpy_ops import _canonical, _survivors, _threads
 from gpuann.backends.numpy_ops._slack import NEVER, rounding
 from gpuann.backends.seam import Array
 
-TILE_PAIRS = 1 << 18  # scores of one product: 1 MiB, or 64 rows
+TILE_PAIRS = 1 << 19  # scores of one product: 2 MiB, or 64 rows
 _MAX_ROWS = 16384  # rows that one thread takes at a time
 _CENTERS_AT_ONCE = 4096
 
@@ -46,7 +46,7 @@ def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array
     labels = np.empty((n_problems, n), np.int32)
     dists = np.empty((n_problems, n), np.float32)
     problems = [_prepare(x[b], centers[b]) for b in range(n_problems)]
-    rows = max(64, min(_MAX_ROWS, TILE_PAIRS // dim, -(-n // _threads.get_num_threads())))
+    rows = _rows_of_a_tile(n, dim)
     tiles = [(b, start) for b in range(n_problems) for start in range(0, n, rows)]
 
     def one(tile: tuple[int, int]) -> None:
@@ -56,6 +56,13 @@ def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array
 
     _threads.run(one, tiles)
     return labels, dists
+
+
+def _rows_of_a_tile(n: int, dim: int) -> int:
+    """So that the threads get the same number of tiles, of about the same size."""
+    a_thread = max(1, -(-n // _threads.get_num_threads()))
+    most = max(64, min(_MAX_ROWS, TILE_PAIRS // dim))
+    return max(64, -(-a_thread // -(-a_thread // most)))
 
 
 def _prepare(x: Array, centers: Array) -> _Problem:
