@@ -95,7 +95,7 @@ class Trained(NamedTuple):
     centers: Array
     """(B, C, D) float32"""
     inertia: list[float]
-    """Sum of squared distances over all problems, at the start of every iteration."""
+    """Sum of squared distances over all problems, at the start of every iteration, if asked for."""
     n_iter: int
 
 
@@ -216,7 +216,7 @@ def lloyd(
     x: Array,
     centers: Array,
     n_iters: int,
-    tol: float,
+    tol: float | None = None,
     *,
     progress: bool = False,
     name: str = "k-means",
@@ -224,16 +224,22 @@ def lloyd(
     """At most n_iters iterations from `centers`, for B independent problems at once.
 
     x (B, N, D), centers (B, C, D) float32 on the backend's device. Stops when the summed inertia
-    falls by no more than `tol` of itself in an iteration that moved no empty cluster.
+    falls by no more than `tol` of itself in an iteration that moved no empty cluster. Without tol:
+    when no row changes its cluster; distances are not taken then, and there is no inertia.
     """
     inertia: list[float] = []
-    moved_empty = False
+    before, moved_empty = None, False
     for done in bar(range(n_iters), name, show=progress):
-        labels, dists = backend.ops.assign(x, centers)
-        inertia.append(float(dists.astype(np.float64).sum()))
-        if done and not moved_empty and has_settled(inertia, tol):
+        labels, dists = backend.ops.assign(x, centers, rescore=tol is not None)
+        if tol is None:
+            settled = before is not None and bool((labels == before).all())
+            before = labels
+        else:
+            inertia.append(float(dists.astype(np.float64).sum()))
+            settled = done > 0 and has_settled(inertia, tol)
+        if settled and not moved_empty:
             return Trained(centers, inertia, done)
-        centers, moved_empty = _update(backend, x, centers, labels, dists)
+        centers, moved_empty = _update(backend, x, centers, labels)
     return Trained(centers, inertia, n_iters)
 
 
@@ -242,9 +248,7 @@ def has_settled(inertia: list[float], tol: float) -> bool:
     return inertia[-2] - inertia[-1] <= tol * inertia[-2]
 
 
-def _update(
-    backend: Backend, x: Array, centers: Array, labels: Array, dists: Array
-) -> tuple[Array, bool]:
+def _update(backend: Backend, x: Array, centers: Array, labels: Array) -> tuple[Array, bool]:
     """Means of the clusters -> (B, C, D) float32, and whether an empty cluster was moved."""
     xp = backend.xp
     sums, counts = backend.ops.accumulate(x, labels, centers.shape[1])
@@ -252,7 +256,9 @@ def _update(
     empty = counts == 0
     for b in xp.flatnonzero(empty.any(axis=1)).tolist():
         vacant = xp.flatnonzero(empty[b])
-        farthest = np.argsort(-backend.get(dists[b]), kind="stable")[: len(vacant)]
+        own = labels[b].astype(xp.int64)[:, None]
+        dists, _ = backend.ops.refine(x[b], centers[b], own, own, 1, "sqeuclidean")
+        farthest = np.argsort(-backend.get(dists[:, 0]), kind="stable")[: len(vacant)]
         means[b, vacant[: len(farthest)]] = x[b, backend.put(farthest)]
         # more empty clusters than rows: the others keep the centre they had
         means[b, vacant[len(farthest) :]] = centers[b, vacant[len(farthest) :]]

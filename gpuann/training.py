@@ -156,11 +156,23 @@ def value_bounds(backend: Backend, x: HostArray, centers: Any) -> HostArray:
     """
     low, high = np.full(x.shape[1], np.inf, np.float32), np.full(x.shape[1], -np.inf, np.float32)
     for at in range(0, len(x), _ROWS_AT_ONCE):
-        part = x[at : at + _ROWS_AT_ONCE]
-        if centers is not None:
-            part = backend.get(residuals_of(backend, backend.put(part), centers))
-        low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+        for least, most in _bounds_of(backend, backend.put(x[at : at + _ROWS_AT_ONCE]), centers):
+            low, high = np.minimum(low, backend.get(least)), np.maximum(high, backend.get(most))
     return np.stack([low, high])
+
+
+def _bounds_of(backend: Backend, x: Any, centers: Any) -> list[tuple[Any, Any]]:
+    """As `value_bounds`, of device rows (n, dim) -> smallest and largest (dim,) of some of them."""
+    if centers is None:
+        return backend.over_rows(lambda part: _least_and_most(x[part]), *x.shape)
+    labels, _ = backend.ops.assign(x[None], centers[None], rescore=False)
+    return backend.over_rows(
+        lambda part: _least_and_most(x[part] - centers[labels[0, part]]), *x.shape
+    )
+
+
+def _least_and_most(x: Any) -> tuple[Any, Any]:
+    return x.min(axis=0), x.max(axis=0)
 
 
 def with_bounds(models: TrainedModels, shape: ScalarShape, bounds: HostArray) -> TrainedModels:

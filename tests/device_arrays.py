@@ -21,6 +21,7 @@ CREATORS = ["empty", "zeros", "full", "arange"]
 FUNCTIONS = [
     "asarray",
     "ascontiguousarray",
+    "clip",
     "concatenate",
     "empty_like",
     "zeros_like",
@@ -222,6 +223,10 @@ class ArrayModule:
         if x.flags.c_contiguous:
             return x
         return self._device.computed(lambda: np.ascontiguousarray(x.host))
+
+    def clip(self, x, low, high):
+        self._device.must_be_active()
+        return self._device.computed(lambda: np.clip(self._own(x).host, low, high))
 
     def concatenate(self, parts, axis=0):
         self._device.must_be_active()

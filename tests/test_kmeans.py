@@ -61,14 +61,15 @@ def test_plus_plus_draws_no_row_twice_while_others_are_left():
     assert len(np.unique(starts, axis=0)) == 6
 
 
-def test_empty_clusters_move_to_the_farthest_rows():
+@pytest.mark.parametrize("tol", [0.0, None])
+def test_empty_clusters_move_to_the_farthest_rows(tol):
     rows = np.array([[0], [1], [2], [50], [99]], np.float32)
     far = np.full((2, 1), 1e6, np.float32)
     start = np.concatenate([np.zeros((1, 1), np.float32), far])[None]
-    once = kmeans.lloyd(CPU, rows[None], start, 1, 0.0)
+    once = kmeans.lloyd(CPU, rows[None], start, 1, tol)
     # the mean of all, then the farthest row from centre 0, then the next
     assert once.centers[0, :, 0].tolist() == [pytest.approx(30.4), 99.0, 50.0]
-    done = kmeans.lloyd(CPU, rows[None], start, 10, 0.0)
+    done = kmeans.lloyd(CPU, rows[None], start, 10, tol)
     assert sorted(done.centers[0, :, 0].tolist()) == [1.0, 50.0, 99.0]
 
 
@@ -78,6 +79,16 @@ def test_early_stop():
     assert centers.shape == (5, 12)
     settled = fit(n_clusters=5, max_iter=300, tol=0.0)
     assert settled[2] < 300
+
+
+def test_it_settles_where_no_row_moves():
+    """Without distances it comes to the same centres, an iteration earlier."""
+    start = ROWS[:5][None]
+    by_labels = kmeans.lloyd(CPU, ROWS[None], start, 300)
+    by_inertia = kmeans.lloyd(CPU, ROWS[None], start, 300, 0.0)
+    assert by_labels.n_iter == by_inertia.n_iter - 1 < 299
+    assert by_labels.inertia == []
+    assert_same(by_labels.centers, by_inertia.centers)
 
 
 def test_a_batch_is_its_problems():

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,16 +15,19 @@ from gpuann.arrays import on_cuda
 from gpuann.backends import cuda_ops, numpy_ops
 from gpuann.backends.cuda_ops._halves import half_words, with_halves
 from gpuann.backends.cuda_ops._sizes import ROWS
+from gpuann.backends.numpy_ops import _threads
 from gpuann.backends.seam import Array, FlatPayload, Lists, Ops, Payload
 from gpuann.cuda import devices
 from gpuann.cuda.launch import Device
 from gpuann.errors import BackendError, bad_value, message
 
 P = TypeVar("P", bound=Payload)
+Result = TypeVar("Result")
 
 # mean (query, probe) pairs a list under which look-up tables are taken: measured on two CPU cores;
 # for CUDA a guess, no GPU has measured it yet
 _CPU_LUT_PAIRS, _CUDA_LUT_PAIRS = 0.1, 2.0
+_CPU_FLOATS = 1 << 17  # components that a step of `over_rows` takes: half a MiB of float32
 # what scans hold, a query and a result. CPU: the minima of pass 1; survivors before and after
 # sorting, four a result. CUDA: places for 1024 survivors or 4 a result, row and score, twice.
 _CPU_BYTES = 16384, 240
@@ -94,6 +98,17 @@ class Backend:
         if payload.vectors.dtype.kind != "f":
             return payload
         return cast("P", with_halves(self.xp, payload, lists))
+
+    def over_rows(self, work: Callable[[slice], Result], n_rows: int, dim: int) -> list[Result]:
+        """work(part) for slices that make up n_rows rows of dim components, in order: on the CPU
+        pieces that its cache holds, shared out to the threads; on a device one, of all rows.
+        `work` is array code and calls no operation.
+        """
+        if self.cuda is not None:
+            return [work(slice(0, n_rows))]
+        step = max(1, _CPU_FLOATS // dim)
+        parts = [slice(at, min(at + step, n_rows)) for at in range(0, max(1, n_rows), step)]
+        return _threads.run(work, parts)
 
     def synchronize(self) -> None:
         """Wait for the device."""

@@ -40,24 +40,32 @@ class FlatCodec:
 
         norms is N(v) and reach at least |v|, as `Lists` has them.
         """
-        payload.vectors[position] = rows
-        measured = self.measure(backend, rows)
+
+        def one(part: slice) -> Measured:
+            payload.vectors[position[part]] = rows[part]
+            return self._measured(backend, rows[part])
+
+        parts = backend.over_rows(one, *rows.shape)
+        scale, norms, reach = vectors.joined(backend.xp, parts)
         if payload.scale is not None:
-            payload.scale[position] = measured.scale
-        return measured.norms, measured.reach
+            payload.scale[position] = scale
+        return norms, reach
 
     def measure(self, backend: Backend, rows: Array) -> Measured:
         """What the scan needs beside rows (n, dim) of any stored dtype."""
+        parts = backend.over_rows(lambda part: self._measured(backend, rows[part]), *rows.shape)
+        return Measured(*vectors.joined(backend.xp, parts))
+
+    def _measured(self, backend: Backend, rows: Array) -> Measured:
         xp = backend.xp
         x, scale = rows.astype(xp.float32, copy=False), None
         if self.metric == "cosine":
             scale = vectors.cosine_scale(xp, rows)
             x = x * scale[:, None]
-        x = vectors.moved(x, self.shift)
-        reach = vectors.lengths(xp, x)
+        norms = vectors.square_norms(xp, vectors.moved(x, self.shift))
+        reach = vectors.lengths_of(xp, norms)
         if self.metric == "inner_product":
             return Measured(scale, xp.zeros_like(reach), reach)
-        norms = vectors.square_norms(xp, x)
         if scale is not None:  # a zero row counts as a unit vector orthogonal to all
             norms += scale == 0
             reach += scale == 0

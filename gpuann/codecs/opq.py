@@ -34,7 +34,7 @@ def learn(
         pieces = pq.pieces(backend, y, pq_dim)
         if books is None:
             books = pieces[:, backend.put(kmeans.random_rows(len(x), pq_book_size, seed))]
-        books = kmeans.lloyd(backend, pieces, books, 1, tol=0.0).centers
+        books = kmeans.lloyd(backend, pieces, books, 1).centers
         labels, _ = backend.ops.assign(pieces, books, rescore=False)
         decoded = books[xp.arange(pq_dim)[:, None], labels].transpose(1, 0, 2)
         there = backend.get(xp.ascontiguousarray(decoded)).reshape(len(x), width)

@@ -72,7 +72,8 @@ def measure(
         if payload.scale is not None:
             x, zero = x * payload.scale[rows][:, None], payload.scale[rows] == 0
         x = vectors.moved(x, payload.shift)
-    norms, reach = vectors.square_norms(xp, x), vectors.lengths(xp, x)
+    norms = vectors.square_norms(xp, x)
+    reach = vectors.lengths_of(xp, norms)
     if zero is not None:  # counts as a unit vector, see FlatCodec
         norms, reach = norms + zero, reach + zero
     if not isinstance(payload, FlatPayload) and payload.centers is not None:

@@ -58,7 +58,7 @@ def train(
     x = pieces(backend, residuals, pq_dim)
     start = kmeans.random_rows(x.shape[1], pq_book_size, seed)
     return kmeans.lloyd(
-        backend, x, x[:, backend.put(start)], n_iters, tol=0.0, progress=progress, name="codebooks"
+        backend, x, x[:, backend.put(start)], n_iters, progress=progress, name="codebooks"
     ).centers
 
 
@@ -97,7 +97,8 @@ class PqCodec:
         codes = nearest_entries(backend, x - center, self.codebooks)
         payload.codes[position] = packing.pack(xp, codes, self.bits)
         decoded = center + self.codebooks[xp.arange(pq_dim), codes].reshape(len(codes), -1)
-        reach = 2 * vectors.lengths(xp, center) + vectors.lengths(xp, decoded)
+        norms = vectors.square_norms(xp, decoded)
+        reach = 2 * vectors.lengths(xp, center) + vectors.lengths_of(xp, norms)
         if self.metric == "inner_product":
             return xp.zeros_like(reach), reach
-        return vectors.square_norms(xp, decoded).astype(xp.float32), reach
+        return norms.astype(xp.float32), reach

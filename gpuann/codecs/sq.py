@@ -39,14 +39,18 @@ def steps_of(bounds: HostArray) -> Steps:
 
 def encode(xp: Any, x: Array, steps: Steps) -> Array:
     """Values (n, dim) float32 -> codes (n, dim) int8; those beyond the bounds get the nearest."""
-    step = xp.where(steps.step > 0, steps.step, xp.ones_like(steps.step))
-    code = xp.rint((x - steps.middle) / step)
-    return xp.minimum(xp.maximum(code, _LOWEST), _HIGHEST).astype(xp.int8)
+    code = x - steps.middle
+    code /= xp.where(steps.step > 0, steps.step, xp.ones_like(steps.step))
+    xp.rint(code, out=code)
+    return xp.clip(code, _LOWEST, _HIGHEST).astype(xp.int8)
 
 
 def decode(xp: Any, codes: Array, steps: Steps) -> Array:
     """Codes (n, dim) int8 -> values (n, dim) float32, every operation rounded."""
-    return codes.astype(xp.float32) * steps.step + steps.middle
+    x = codes.astype(xp.float32)
+    x *= steps.step
+    x += steps.middle
+    return x
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,16 +76,23 @@ class SqCodec:
         norms is N(v) of the decoded row and reach at least 2 |c_l| + |v|, as `Lists` has them.
         """
         xp = backend.xp
-        x = self.axes.of(backend, vectors.as_float(xp, rows, self.metric))
-        center = None if self.centers is None else self.centers[labels]
-        codes = encode(xp, x if center is None else x - center, self.steps)
-        payload.codes[position] = codes
-        decoded = decode(xp, codes, self.steps)
-        if center is not None:
-            decoded = decoded + center
-        reach = vectors.lengths(xp, decoded)
-        if center is not None:
-            reach = 2 * vectors.lengths(xp, center) + reach
-        if self.metric == "inner_product":
-            return xp.zeros_like(reach), reach
-        return vectors.square_norms(xp, decoded).astype(xp.float32), reach
+        of_center = None if self.centers is None else vectors.lengths(xp, self.centers)
+
+        def one(part: slice) -> tuple[Array, Array]:
+            x = self.axes.of(backend, vectors.as_float(xp, rows[part], self.metric))
+            center = None if self.centers is None else self.centers[labels[part]]
+            codes = encode(xp, x if center is None else x - center, self.steps)
+            payload.codes[position[part]] = codes
+            decoded = decode(xp, codes, self.steps)
+            if center is not None:
+                decoded += center
+            norms = vectors.square_norms(xp, decoded)
+            reach = vectors.lengths_of(xp, norms)
+            if of_center is not None:
+                reach += 2 * of_center[labels[part]]
+            if self.metric == "inner_product":
+                return xp.zeros_like(reach), reach
+            return norms.astype(xp.float32), reach
+
+        norms, reach = vectors.joined(xp, backend.over_rows(one, *rows.shape))
+        return norms, reach

@@ -1,5 +1,6 @@
 """Rows before any codec: float32, normalised for cosine, moved to the origin."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,18 +11,25 @@ from gpuann.metric import Metric
 # The expanded form |q|^2 + |v|^2 - 2 q.v loses log2(|mean|^2 / spread) bits; up to here that is
 # less than it costs to move every row.
 _FAR = 8.0
-_ROWS_AT_ONCE = 1 << 14  # in float64
+_FLOATS_AT_ONCE = 1 << 17  # in float64
 _ROUND_UP = np.float32(1 + 2**-20)  # lengths are upper bounds also after rounding
 
 
 def square_norms(xp: Any, x: Array) -> Array:
     """|x|^2 of rows (n, dim) float32, summed in float64 -> (n,) float64."""
-    return xp.square(x.astype(xp.float64)).sum(axis=1)
+    wide = x.astype(xp.float64)
+    wide *= wide
+    return wide.sum(axis=1)
 
 
 def lengths(xp: Any, x: Array) -> Array:
     """Upper bound of |x| of rows (n, dim) -> (n,) float32."""
-    return xp.sqrt(square_norms(xp, x)).astype(xp.float32) * _ROUND_UP
+    return lengths_of(xp, square_norms(xp, x))
+
+
+def lengths_of(xp: Any, squares: Array) -> Array:
+    """`lengths` of rows whose `square_norms` (n,) are known."""
+    return xp.sqrt(squares).astype(xp.float32) * _ROUND_UP
 
 
 def cosine_scale(xp: Any, rows: Array) -> Array:
@@ -66,6 +74,12 @@ def as_float(xp: Any, rows: Array, metric: Metric) -> Array:
     return x
 
 
+def joined(xp: Any, parts: Sequence[tuple[Array | None, ...]]) -> Iterator[Any]:
+    """Arrays that were made part by part, one after the other; None where the first part has it."""
+    for column in zip(*parts, strict=True):
+        yield None if column[0] is None else xp.concatenate(column)
+
+
 class Moments(NamedTuple):
     """Sums over rows, in float64: those of several parts add up."""
 
@@ -78,8 +92,9 @@ class Moments(NamedTuple):
 
 def moments(sample: Array) -> Moments:
     """Of a host sample (n, dim) float32."""
-    parts = range(0, len(sample), _ROWS_AT_ONCE)
-    square = sum(float(square_norms(np, sample[at : at + _ROWS_AT_ONCE]).sum()) for at in parts)
+    step = max(1, _FLOATS_AT_ONCE // sample.shape[1])
+    parts = (sample[at : at + step] for at in range(0, len(sample), step))
+    square = sum(float(square_norms(np, part).sum()) for part in parts)
     return Moments(len(sample), sample.sum(axis=0, dtype=np.float64), square)
 
 

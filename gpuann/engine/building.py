@@ -36,7 +36,8 @@ def draw_sample(
     """
     n = min(int(fraction * rows.n_rows), most, SAMPLE_FLOATS // rows.dim)
     n = min(max(n, n_lists), rows.n_rows)
-    picked = rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
+    all_of_them = n == rows.n_rows  # which needs no copy of an array
+    picked = rows.whole() if all_of_them else rows.take(kmeans.sample_rows(rows.n_rows, n, seed))
     x = vectors.as_float(np, picked, how)
     return Sample(x, vectors.choose_shift(x, how))
 
@@ -51,7 +52,7 @@ def train_centers(
     if params.balanced:
         return balanced.lloyd(backend, x, start, n_iters, progress=progress)
     trained = kmeans.lloyd(
-        backend, x[None], start[None], n_iters, tol=0.0, progress=progress, name="centres"
+        backend, x[None], start[None], n_iters, progress=progress, name="centres"
     )
     return trained.centers[0]
 
@@ -60,7 +61,7 @@ def make_coarse(backend: Backend, centers: Array, axes: Axes, how: Metric) -> Co
     """Centres (n_lists, width) float32, in these axes already, ready to be searched."""
     xp = backend.xp
     norms = vectors.square_norms(xp, centers)
-    radius = float(vectors.lengths(xp, centers).max())
+    radius = float(vectors.lengths_of(xp, norms).max())
     if how == "inner_product":
         norms = xp.zeros_like(norms)
     one = lists.one_list(backend, norms.astype(xp.float32), radius)

@@ -1,5 +1,7 @@
 """accumulate: sums and counts of clusters, the additive half of Lloyd's iteration."""
 
+import itertools
+
 import numpy as np
 
 from gpuann._nvtx import annotate
@@ -8,7 +10,7 @@ from gpuann.backends.numpy_ops.group import group
 from gpuann.backends.seam import Array
 
 _NARROW = 16  # up to here one weighted count per column beats gathering rows by cluster
-_CLUSTERS_AT_ONCE = 64
+_CLUSTERS_AT_ONCE = 16  # whose rows are gathered together
 
 
 @annotate("accumulate")
@@ -42,8 +44,8 @@ def accumulate(x: Array, labels: Array, n_clusters: int) -> tuple[Array, Array]:
 
 def _sum_clusters(x: Array, order: Array, offsets: Array, first: int, sums: Array) -> None:
     """Sum clusters first ... first + _CLUSTERS_AT_ONCE - 1 of one problem into sums (C, D)."""
-    last = min(first + _CLUSTERS_AT_ONCE, len(sums))
-    for c in range(first, last):
-        rows = order[offsets[c] : offsets[c + 1]]
-        if len(rows):
-            np.add.reduce(x.take(rows, axis=0), axis=0, dtype=np.float64, out=sums[c])
+    ends = offsets[first : first + _CLUSTERS_AT_ONCE + 1] - offsets[first]
+    rows = x.take(order[offsets[first] : offsets[first] + ends[-1]], axis=0)
+    for c, (start, stop) in enumerate(itertools.pairwise(ends.tolist()), first):
+        if start < stop:
+            np.add.reduce(rows[start:stop], axis=0, dtype=np.float64, out=sums[c])

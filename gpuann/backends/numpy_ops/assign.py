@@ -24,7 +24,7 @@ from gpuann.backends.numpy_ops import _canonical, _survivors, _threads
 from gpuann.backends.numpy_ops._slack import NEVER, rounding
 from gpuann.backends.seam import Array
 
-TILE_PAIRS = 1 << 18  # scores of one product: 1 MiB, or 64 rows
+TILE_PAIRS = 1 << 19  # scores of one product: 2 MiB, or 64 rows
 _MAX_ROWS = 16384  # rows that one thread takes at a time
 _CENTERS_AT_ONCE = 4096
 
@@ -46,7 +46,7 @@ def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array
     labels = np.empty((n_problems, n), np.int32)
     dists = np.empty((n_problems, n), np.float32)
     problems = [_prepare(x[b], centers[b]) for b in range(n_problems)]
-    rows = max(64, min(_MAX_ROWS, TILE_PAIRS // dim, -(-n // _threads.get_num_threads())))
+    rows = _rows_of_a_tile(n, dim)
     tiles = [(b, start) for b in range(n_problems) for start in range(0, n, rows)]
 
     def one(tile: tuple[int, int]) -> None:
@@ -58,13 +58,21 @@ def assign(x: Array, centers: Array, rescore: bool = True) -> tuple[Array, Array
     return labels, dists
 
 
+def _rows_of_a_tile(n: int, dim: int) -> int:
+    """So that the threads get the same number of tiles, of about the same size."""
+    a_thread = max(1, -(-n // _threads.get_num_threads()))
+    most = max(64, min(_MAX_ROWS, TILE_PAIRS // dim))
+    return max(64, -(-a_thread // -(-a_thread // most)))
+
+
 def _prepare(x: Array, centers: Array) -> _Problem:
-    shift = np.median(centers, axis=0)  # unlike the mean it stays where most centres are
+    middle = len(centers) // 2  # a median: unlike the mean it stays where most centres are
+    shift = np.partition(centers, middle, axis=0)[middle]
     moved = centers - shift
     norms = np.einsum("cd,cd->c", moved, moved, dtype=np.float64)
     error = 2 * rounding(centers.shape[1], norms)
     table = np.empty((centers.shape[1] + 1, len(centers)), np.float32)
-    table[:-1] = -2 * moved.T
+    np.multiply(moved.T, -2, out=table[:-1])
     table[-1] = norms - error
     table[-1, _repeats(centers)] = NEVER  # a copy of an earlier centre cannot win: it ties
     return _Problem(x, centers, shift, table, (2 * error).astype(np.float32))
@@ -72,7 +80,11 @@ def _prepare(x: Array, centers: Array) -> _Problem:
 
 def _repeats(centers: Array) -> Array:
     """Which centres equal an earlier one, bit for bit -> (C,) bool."""
-    as_bytes = np.ascontiguousarray(centers).view(f"V{4 * centers.shape[1]}").reshape(-1)
+    centers = np.ascontiguousarray(centers)
+    sums = centers.view(np.uint32).sum(axis=1, dtype=np.uint64)  # the same of a copy
+    if len(np.unique(sums)) == len(sums):  # soon seen, and all but always so
+        return np.zeros(len(centers), bool)
+    as_bytes = centers.view(f"V{4 * centers.shape[1]}").reshape(-1)
     _, first = np.unique(as_bytes, return_index=True)
     repeats = np.ones(len(centers), bool)
     repeats[first] = False
@@ -104,7 +116,7 @@ def _nearest(problem: _Problem, x: Array, rescore: bool) -> tuple[Array, Array]:
 def _square_norms(x: Array) -> Array:
     """|x|^2 of rows (n, D) float32 -> (n,) float32, to rounding."""
     if x.shape[1] > 16:
-        return np.einsum("nd,nd->n", x, x)
+        return np.vecdot(x, x)
     square = x[:, 0] * x[:, 0]
     for d in range(1, x.shape[1]):  # on short rows a loop over columns beats one over rows
         square += x[:, d] * x[:, d]
