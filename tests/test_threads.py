@@ -10,10 +10,11 @@ import models
 import numpy as np
 import pytest
 import threadpoolctl
-from compare import assert_same_knn
+from compare import assert_same, assert_same_knn
 
 import gpuann
 from bench.data import clustered
+from gpuann import backends
 from gpuann.backends.numpy_ops import _threads
 
 ROWS, QUERIES = clustered(3000, 16, 200)
@@ -164,3 +165,33 @@ def test_a_short_run_does_not_wait_for_long_ones(threads):
     for thread in (long, others, short):
         thread.join()
     assert not waited
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 5000])
+def test_pieces_make_up_all_rows_in_order(n_rows):
+    pieces = backends.choose("test", "cpu").over_rows(lambda part: part, n_rows, 96)
+    assert np.concatenate([np.arange(n_rows)[part] for part in pieces]).tolist() == list(
+        range(n_rows)
+    )
+    assert len(pieces) == (4 if n_rows == 5000 else 1)
+
+
+@pytest.mark.parametrize("kind", ["brute_force", "ivf_flat", "ivf_sq"])
+@pytest.mark.parametrize("metric", models.METRICS)
+def test_a_build_does_not_depend_on_the_threads(kind, metric):
+    rows, _ = clustered(5000, 96, 1)
+    kept, before = [], rows.copy()
+    try:
+        for n in (1, 3):
+            gpuann.set_num_threads(n)
+            index = models.build(kind, rows, metric, n_lists=7)
+            kept.append(
+                [*index.core.payload, *index.core.lists]
+                if kind != "brute_force"
+                else [*index.payload, *index.lists]
+            )
+    finally:
+        gpuann.set_num_threads(None)
+    for one, other in zip(*kept, strict=True):
+        assert_same(one, other)
+    assert_same(rows, before)
