@@ -151,10 +151,10 @@ def text(found: dict[str, Any]) -> str:
         f"`python -m bench.cluster` ({about['date']}, {about['cores']} cores of {about['cpu']}, 4 "
         f"processes of one thread, 200,000 x 96, IVF-PQ, 20 probes, one query at a time): "
         f"{here:.1f} ms (p50) in this process, {one:.1f} over one shard, {four:.1f} over four. "
-        f"With 16 shards, two replicas and every 25th answer of a worker 120 ms late, which is 15 % "
-        f"of the searches, the p95 is {often[0]['p95_ms']:.0f} ms; with `hedge_after=20` it is "
-        f"{often[1]['p95_ms']:.0f} ms for {100 * often[1]['extra calls']:.1f} % more calls, with "
-        f'`hedge_after="p95"` {often[2]["p95_ms"]:.0f} ms for '
+        f"With 16 shards, two replicas and every 25th answer of a worker 120 ms late, which is "
+        f"15 % of the searches, the p95 is {often[0]['p95_ms']:.0f} ms; with `hedge_after=20` it "
+        f"is {often[1]['p95_ms']:.0f} ms for {100 * often[1]['extra calls']:.1f} % more calls, "
+        f'with `hedge_after="p95"` {often[2]["p95_ms"]:.0f} ms for '
         f"{100 * often[2]['extra calls']:.1f} %. With every 100th late the p99 is "
         f"{rare[0]['p99_ms']:.0f}, {rare[1]['p99_ms']:.0f} and {rare[2]['p99_ms']:.0f} ms. Of "
         f"{kill['searches']} searches during which one of four workers was killed, "

@@ -95,14 +95,17 @@ def lance_child(folder: Path) -> None:
             start = time.perf_counter()
             data.create_index("vector", "IVF_PQ", replace=True, **how)
             answer = {"seconds": time.perf_counter() - start}
-            for name, more in ((PLAIN, {}), (REFINED, {"refine_factor": 10})):
-                asked = {"column": "vector", "k": 10, "nprobes": ASKED.n_probes, **more}
-                found = [
-                    data.to_table(columns=[], nearest=asked | {"q": q}, with_row_id=True)["_rowid"]
-                    for q in queries
-                ]
-                answer[name] = measures.recall(np.stack([ids.to_numpy() for ids in found]), truth)
+            for name, asked in ((PLAIN, {}), (REFINED, {"refine_factor": 10})):
+                asked |= {"column": "vector", "k": 10, "nprobes": ASKED.n_probes}
+                answer[name] = measures.recall(lance_ids(data, queries, asked), truth)
             print(json.dumps(answer), flush=True)
+
+
+def lance_ids(data: Any, queries: Any, asked: dict[str, Any]) -> Any:
+    """(n_queries, k) of one query after the other; of one fragment, so they are row numbers."""
+    how = {"columns": ["_distance"], "with_row_id": True}
+    found = [data.to_table(nearest=asked | {"q": query}, **how)["_rowid"] for query in queries]
+    return np.stack([ids.to_numpy() for ids in found])
 
 
 def driver_child(address: str, n_blocks: int, block: int) -> None:
