@@ -42,22 +42,8 @@ def best(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def table(found: dict[str, Any]) -> str:
-    """Queries/s at the recalls, one row for each library's kind of index, and how many settings
-    were timed (few: the run was stopped); then the builds.
-    """
-    lines = [about(found), ""]
-    rows = best(found)
-    for (data, k, batch), points in groups(found).items():
-        here = [r for r in rows if (r["data"], r["k"], r["batch"]) == (data, k, batch)]
-        heads = " | ".join(f"{r:.2f}" for r in measures.RECALLS)
-        lines += [f"| {data}, batch {batch:,}: queries/s at recall@{k} | {heads} | timed |"]
-        lines += ["|---|" + "---|" * (len(measures.RECALLS) + 1)]
-        for peer, kind in dict.fromkeys((r["peer"], r["kind"]) for r in here):
-            own = [r["qps"] for r in here if (r["peer"], r["kind"]) == (peer, kind)]
-            cells = " | ".join("not attained" if x is None else f"{x:,.0f}" for x in own)
-            timed = sum((p["peer"], p["kind"]) == (peer, kind) for p in points)
-            lines.append(f"| {peer} {kind} | {cells} | {timed} |")
-        lines.append("")
+    """Queries/s at the recalls, then at the same parameters; then the builds."""
+    lines = [about(found), "", *rates(found)]
     lines += alike(found)
     heads = ("build", "parameters", "seconds", "of them training", "index MB", "peak MB")
     lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
@@ -75,6 +61,44 @@ def table(found: dict[str, Any]) -> str:
     said = f"{noisy} of {len(found['points'])} points are marked as noisy; {alone} are of one turn"
     lines += ["", f"{said}, in which spread cannot be seen.", missing(found)]
     return "\n".join([*lines, "", f"Made by `{found['command']}`."])
+
+
+def rates(found: dict[str, Any]) -> list[str]:
+    """Lines of tables of queries/s at the recalls: one row for each library's kind of index, in
+    brackets how many times as fast the fastest of ours is; and how many settings were timed (few:
+    the run was stopped).
+    """
+    lines = []
+    rows = best(found)
+    for (data, k, batch), points in groups(found).items():
+        here = [r for r in rows if (r["data"], r["k"], r["batch"]) == (data, k, batch)]
+        heads = " | ".join(f"{r:.2f}" for r in measures.RECALLS)
+        lines += [f"| {data}, batch {batch:,}: queries/s at recall@{k} | {heads} | timed |"]
+        lines += ["|---|" + "---|" * (len(measures.RECALLS) + 1)]
+        ours = {
+            wanted: max(
+                (r["qps"] or 0 for r in here if r["recall"] == wanted and _is_ours(r)), default=0
+            )
+            for wanted in measures.RECALLS
+        }
+        for peer, kind in dict.fromkeys((r["peer"], r["kind"]) for r in here):
+            own = [r for r in here if (r["peer"], r["kind"]) == (peer, kind)]
+            cells = " | ".join(_cell(r, ours[r["recall"]]) for r in own)
+            timed = sum((p["peer"], p["kind"]) == (peer, kind) for p in points)
+            lines.append(f"| {peer} {kind} | {cells} | {timed} |")
+        lines.append("")
+    return lines
+
+
+def _is_ours(row: dict[str, Any]) -> bool:
+    return bool(row["peer"] == "gpuann")
+
+
+def _cell(row: dict[str, Any], ours: float) -> str:
+    if row["qps"] is None:
+        return "not attained"
+    said = f"{row['qps']:,.0f}"
+    return said if _is_ours(row) or not ours else f"{said} ({ours / row['qps']:.1f}x)"
 
 
 def alike(found: dict[str, Any]) -> list[str]:

@@ -274,6 +274,20 @@ def test_a_small_frontier_has_the_recall_that_it_must_have(small, capfd):
             assert 0 < b["stages"]["training"] < b["seconds"]
 
 
+def test_rates_say_how_many_times_as_fast_ours_is():
+    points = [
+        point(1, 0.96, 600.0) | {"peer": "gpuann", "kind": "x"},
+        point(1, 0.96, 900.0) | {"peer": "gpuann", "kind": "y"},
+        point(1, 0.96, 300.0),
+        point(2, 0.99, 100.0),
+    ]
+    assert frontiers.rates({"points": points})[2:5] == [
+        "| gpuann x | 600 | 600 | not attained | 1 |",
+        "| gpuann y | 900 | 900 | not attained | 1 |",
+        "| a x | 300 (3.0x) | 300 (3.0x) | 100 | 2 |",
+    ]
+
+
 def test_reports_of_a_frontier(small, tmp_path):
     text = frontiers.table(small)
     assert "gpuann IVF-Flat" in text
@@ -294,5 +308,8 @@ def test_the_page_of_the_bench_has_the_committed_figures():
     text = (folder / "README.md").read_text()
     files = sorted((folder / "results").glob("frontier_*.json"))
     assert files
+    readme = (folder.parent / "README.md").read_text()
     for found in frontiers.read(files):
         assert frontiers.table(found) in text
+        for lines in ([frontiers.about(found)], frontiers.rates(found)):
+            assert "\n".join(lines) in readme
