@@ -156,8 +156,7 @@ class _IvfScan(NamedTuple):
             core = ivf_pq.build(params, rows, device=device).core
         else:
             core = ivf_flat.build(ivf_flat.IndexParams(**more), rows, device=device).core
-        x = core.backend.put(queries)
-        limit = 1 << 33
+        x, limit = core.backend.put(queries), 1 << 33
         with core.backend.active():
             probed = ivf.probe(core, x, self.n_probes, limit)
             probed = probed._replace(lists=core.backend.put(probed.lists))
