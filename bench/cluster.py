@@ -143,10 +143,7 @@ def text(found: dict[str, Any]) -> str:
     """The README's paragraph."""
     about, trip, kill = (found[n] for n in ("machine", "round trip", "kill"))
     here, one, four = (trip[n]["p50_ms"] for n in ("in this process", "1 shards", "4 shards"))
-    rare, often = (
-        [found[name][how] for how in ("not hedged", "hedged after 20 ms", "hedged, p95")]
-        for name in SHARES
-    )
+    rare, often = ([found[name][how] for how in HEDGES] for name in SHARES)
     return (
         f"`python -m bench.cluster` ({about['date']}, {about['cores']} cores of {about['cpu']}, 4 "
         f"processes of one thread, 200,000 x 96, IVF-PQ, 20 probes, one query at a time): "

@@ -29,7 +29,9 @@ before = faults()
 told = settling.keep_memory()
 after = faults()
 settling.give_back_memory()
-print(told, before >= pages // 2, after <= pages // 10)
+assert told
+assert before >= pages // 2, before  # or this would show nothing
+assert after <= pages // 10, after
 """
 
 
@@ -37,15 +39,7 @@ print(told, before >= pages // 2, after <= pages // 10)
 def test_arrays_use_memory_again_where_dask_forbade_it():
     env = os.environ | {"MALLOC_TRIM_THRESHOLD_": "65536"}
     env.pop("MALLOC_MMAP_THRESHOLD_", None)
-    done = subprocess.run(
-        [sys.executable, "-c", REUSED],
-        check=False,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout.split() == ["True", "True", "True"], done.stderr
+    subprocess.run([sys.executable, "-c", REUSED], check=True, env=env, timeout=60)
 
 
 @pytest.mark.parametrize("absent", [AttributeError, OSError, TypeError])

@@ -31,7 +31,7 @@ from gpuann.training import CodeShape, residual_step
 _SHARD_BYTES = 1 << 29  # of the rows of a shard
 _GROUP_ROWS = 1 << 15  # training rows that are worth a task of their own
 _TRAVELS = 4e9  # multiply-adds of a round of k-means that are worth sending it to all workers
-_SELECT = 32  # multiply-adds that take as long as comparing a score
+_SELECT = 32  # multiply-adds that take about as long as comparing a score does
 _WRITE_FIRST = 10  # priority: coded parts are written before others are coded
 
 

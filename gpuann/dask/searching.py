@@ -66,7 +66,7 @@ def search(
     given: dict[str, Any] = {"on_loss": on_loss, "deadline": deadline}
     params = dataclasses.replace(params, **{n: v for n, v in given.items() if v is not None})
     k = validate.n_results(where, k)
-    asked = functools.partial(_found, where, index, search_params, k, filter, params)
+    asked = functools.partial(_prepared, where, index, search_params, k, filter, params)
     if hasattr(queries, "dask") and hasattr(queries, "to_delayed"):
         return index.client.sync(_of_blocks, where, index, queries, k, asked)
     if arrays.is_chunked(queries):
@@ -74,7 +74,7 @@ def search(
     return index.client.sync(asked(queries))
 
 
-def _found(
+def _prepared(
     where: str,
     index: DaskIndex,
     search_params: IvfSearchParams | None,
@@ -83,7 +83,7 @@ def _found(
     params: ServeParams,
     queries: Any,
 ) -> Callable[[], Awaitable[Found]]:
-    """Queries (n, dim), checked here -> what awaits their answer."""
+    """Queries (n, dim), checked at once and in the caller's thread -> what awaits their answer."""
     x = np.ascontiguousarray(arrays.queries(where, queries, index.dim))
     kept = given_filter(where, "filter", filter, queries, index)
     question = _question(index, search_params, k, kept)

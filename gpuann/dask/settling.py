@@ -31,8 +31,8 @@ def keep_memory() -> bool:
     """Let the allocator use memory again that arrays have given back -> whether it could be told.
 
     Dask starts workers with MALLOC_TRIM_THRESHOLD_=65536, which also ends glibc's own adaption:
-    every array of 128 KiB or more is new memory from the system, page by page. That takes k-means
-    1.4 times as long. These are the bounds that glibc itself arrives at in other processes; see
+    every array of 128 KiB or more is new memory from the system, page by page, which slows k-means
+    down. These are the bounds that glibc itself arrives at in other processes; see
     mallopt(3).
     """
     try:
@@ -43,8 +43,8 @@ def keep_memory() -> bool:
 
 
 def give_back_memory() -> None:
-    """What is free now to the system: between two tasks, which is what Dask's setting is for. (In a
-    worker within the client's own process too, where it costs a millisecond and harms nobody.)
+    """What is free now to the system: between two tasks, which is what Dask's setting is for. In a
+    worker within the client's own process too: it takes nothing away from anybody.
     """
     try:
         ctypes.CDLL(None).malloc_trim(0)

@@ -1,5 +1,5 @@
-"""Shards of one search on one worker, asked in one call: a call costs each side some 0.3 ms before
-anything is searched, and a message fewer is a chance fewer to be late.
+"""Shards of one search on one worker, asked in one call: a call has its price before anything is
+searched, and a message fewer is a chance fewer to be late.
 """
 
 import asyncio
