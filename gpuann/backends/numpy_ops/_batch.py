@@ -9,7 +9,11 @@ from gpuann.backends.numpy_ops.group import group
 from gpuann.backends.seam import Array, Lists, Payload
 from gpuann.metric import ScanMetric
 
-_FEW = 12  # queries up to which products of two at a time beat BLAS' packed product
+_ALONE = 3  # queries up to which a product each is fastest
+_FEW = 16  # up to which products are so small that OpenBLAS does not copy the rows for them: ...
+_FEW_SCORES = 1200  # ... its kernels for small products (AVX-512) take so many scores ...
+_FEW_STEPS = 10**6  # ... and so many multiply-adds, see its sgemm_small_kernel_permit
+_SOME = 96  # up to which rows times queries beats queries times rows, and rows are read in place
 
 
 class Batch(NamedTuple):
@@ -75,37 +79,77 @@ def _whole_row_terms(moved: Array, n_probes: int, metric: ScanMetric) -> Array:
 def multiply(batch: Batch, start: int, stop: int, query: Array, padded: int) -> Array:
     """N - q.r of storage rows [start, stop) and n queries -> (n, padded) float32.
 
-    Scratch of this thread. Padding columns and rows that the filter drops are about NEVER.
+    Scratch of this thread, C- or F-contiguous. Padding columns and rows that the filter drops are
+    about NEVER.
     """
-    rows = _tiles.tile(batch.payload, batch.lists, start, stop, padded)
-    if batch.keep is not None and batch.keep.ndim == 1:
-        kept = batch.allowed(batch.keep, start, stop)
-        rows[: stop - start, -1][~kept] = _slack.NEVER
-    tile = _threads.scratch("queries", (len(query), batch.scaled.shape[1]), np.float32)
-    batch.scaled.take(query, axis=0, out=tile, mode="clip")
-    scores = _threads.scratch("scores", (len(query), padded), np.float32)
-    product(tile, rows, scores)
+    width = batch.scaled.shape[1]
+    queries = _threads.scratch("queries", (len(query), width), np.float32)
+    batch.scaled.take(query, axis=0, out=queries, mode="clip")
+    if len(query) <= _SOME:
+        scores = _in_place(batch, start, stop, queries, padded)
+    else:
+        rows = _tiles.tile(batch.payload, batch.lists, start, stop, padded)
+        if batch.keep is not None and batch.keep.ndim == 1:
+            kept = batch.allowed(batch.keep, start, stop)
+            rows[: stop - start, -1][~kept] = _slack.NEVER
+        scores = _threads.scratch("scores", (len(query), padded), np.float32)
+        np.matmul(queries, rows.T, out=scores)
     if batch.keep is not None and batch.keep.ndim == 2:
         kept = _filter.allowed_pairs(batch.keep, query[:, None], batch.lists.ids[start:stop])
         scores[:, : stop - start][~kept] = _slack.NEVER
     return scores
 
 
+def _in_place(batch: Batch, start: int, stop: int, queries: Array, padded: int) -> Array:
+    """`multiply` for few queries (n, dim + 1), which do not repay a tile: stored float32 rows are
+    read where they are.
+    """
+    n, dim = len(queries), queries.shape[1] - 1
+    rows = _tiles.rows(batch.payload, start, stop)
+    norms = _threads.scratch("norms", (padded,), np.float32)
+    norms[: stop - start] = batch.lists.norms[start:stop]
+    norms[stop - start :] = _slack.NEVER
+    if batch.keep is not None and batch.keep.ndim == 1:
+        norms[: stop - start][~batch.allowed(batch.keep, start, stop)] = _slack.NEVER
+    if n <= _FEW:
+        scores = _threads.scratch("scores", (n, padded), np.float32)
+        product(queries[:, :dim], rows, scores[:, : stop - start])
+    else:
+        scores = _threads.scratch("scores", (padded, n), np.float32).T
+        np.matmul(rows, queries[:, :dim].T, out=scores.T[: stop - start])
+    scores[:, stop - start :] = 0
+    scores += norms
+    return scores
+
+
 def product(queries: Array, rows: Array, out: Array) -> None:
     """out[i, j] = queries[i] . rows[j]: (n, D), (m, D) -> (n, m) float32."""
-    n = len(queries)
-    if n > _FEW or n % 2:
+    n, dim = queries.shape
+    if n <= _ALONE:
+        np.matmul(queries[:, None], rows.T, out=out[:, None])
+        return
+    if n > _FEW:
         np.matmul(queries, rows.T, out=out)
-    else:  # a stack of products of two: BLAS does not pack for those, and it is one call
-        twos = queries.reshape(n // 2, 2, -1)
-        np.matmul(twos, rows.T, out=out.reshape(n // 2, 2, -1))
+        return
+    step = max(1, min(_FEW_SCORES, _FEW_STEPS // dim) // n)
+    for at in range(0, len(rows), step):
+        np.matmul(queries, rows[at : at + step].T, out=out[:, at : at + step])
 
 
 def passing(scores: Array, terms: Array, ceiling: Array) -> tuple[Array, Array, Array]:
     """Where scores (n, m) + terms (n,) lie at or under ceiling (n,): row, column, score."""
-    highest = _slack.round_up(ceiling - terms)
+    highest = _slack.round_up(ceiling - terms)[:, None]
+    if scores.flags.c_contiguous:
+        at, column, score = _under(scores, highest)
+    else:
+        column, at, score = _under(scores.T, highest.T)
+    return at, column, score + terms.take(at)
+
+
+def _under(scores: Array, highest: Array) -> tuple[Array, Array, Array]:
+    """Where scores (n, m), C-contiguous, are at most `highest`: row, column, score."""
     passed = _threads.scratch("passed", scores.shape, np.bool_)
-    np.less_equal(scores, highest[:, None], out=passed)
+    np.less_equal(scores, highest, out=passed)
     hit = np.flatnonzero(passed)
     at, column = np.divmod(hit, scores.shape[1])
-    return at, column, scores.reshape(-1).take(hit) + terms.take(at)
+    return at, column, scores.reshape(-1).take(hit)

@@ -14,6 +14,7 @@ from gpuann.backends.seam import Array, FlatPayload
 
 TILE_PAIRS = 1 << 19  # scores of one tile of queries: 2 MiB
 TILE_FLOATS = 1 << 21  # of the tile itself: 8 MiB
+_WORTH_A_THREAD = 1 << 15  # multiply-adds of the mean product, some 15 us
 _ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together
 
 
@@ -58,8 +59,7 @@ def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
     """-q.r of every (pair, row) -> scores (Q, width), laid out as `_select.row_matrix` has it."""
     n_probes = batch.probes.shape[1]
     query, probe = np.divmod(batch.order, n_probes)
-    spare = np.append(query, 0)  # a row more, so that every list has an even number at hand
-    scaled = batch.scaled.take(spare, axis=0)[:, :-1]
+    scaled = batch.scaled.take(query, axis=0)[:, :-1]
     row_of, column = query.tolist(), begin[query, probe].tolist()
     starts, stops = batch.lists.offsets[:-1], batch.lists.offsets[1:]
     busy = np.flatnonzero((stops > starts) & (batch.offsets[1:] > batch.offsets[:-1]))
@@ -80,16 +80,16 @@ def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
                     out = scores[row_of[i] : row_of[i] + 1, at : at + len(mine)]
                     np.matmul(scaled[i : i + 1], mine.T, out=out)
                     continue
-                even = (len(pairs) + 1) // 2 * 2
-                block = _threads.scratch("block", (even, len(mine)), np.float32)
-                _batch.product(scaled[pairs.start : pairs.start + even], mine, block)
-                for i, found in zip(pairs, block, strict=False):  # the spare one is dropped
+                block = _threads.scratch("block", (len(pairs), len(mine)), np.float32)
+                _batch.product(scaled[pairs.start : pairs.stop], mine, block)
+                for i, found in zip(pairs, block, strict=True):
                     at = column[i] + skipped
                     scores[row_of[i], at : at + len(mine)] = found
 
     # one query a list, whole rows: products of a few us, which threads would only wait for
     alone = isinstance(batch.payload, FlatPayload) and 2 * len(busy) > len(query)
-    _threads.run(some, _side_by_side(start, stop), at_most=1 if alone else None)
+    small = (sum(stop) - sum(start)) * scaled.shape[1] < _WORTH_A_THREAD * len(busy)
+    _threads.run(some, _side_by_side(start, stop), at_most=1 if alone and small else None)
 
 
 def _side_by_side(start: list[int], stop: list[int]) -> list[range]:
