@@ -197,7 +197,7 @@ class StoredFile:
         return part.view(entry.dtype).reshape(entry.shape)
 
     def verify(self) -> None:
-        """Compare the checksums of all arrays; reads the file once, 16 MiB at a time."""
+        """Compare the checksums of all arrays; reads the file once, 64 MiB at a time."""
         for name, entry in self.entries.items():
             with self._reading:
                 found = checksums.of_file(self._handle, entry.start, entry.n_bytes)
