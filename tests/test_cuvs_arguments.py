@@ -64,9 +64,8 @@ def test_tables_of_any_dtype_give_the_exact_answer():
 
 
 REFUSED = {
-    "codebook_kind must be 'subspace', got 'cluster'; codebooks are for each piece": (
-        lambda: ivf_pq.IndexParams(codebook_kind="cluster")
-    ),
+    "codebook_kind must be 'subspace', got 'cluster'; codebooks are for each piece of a row, "
+    "not for each list: leave it out": (lambda: ivf_pq.IndexParams(codebook_kind="cluster")),
     "add_data_on_build must be True, got False; train with distributed.train_local": (
         lambda: ivf_flat.IndexParams(add_data_on_build=False)
     ),

@@ -59,7 +59,8 @@ class IndexParams(IvfIndexParams):
     codebook_kind : {"subspace"}, default "subspace"
     codes_layout : {"interleaved", "flat"}, default "interleaved"
     conservative_memory_allocation : bool, default False
-        cuVS's: the last two without effect, the others at these values only.
+        cuVS's: the last two without effect, the others at these values only. Codebooks for each
+        list, codebook_kind="cluster", are refused: there are none here.
     """
 
     pq_bits: int = 8
@@ -82,7 +83,7 @@ class IndexParams(IvfIndexParams):
         if self.force_random_rotation:
             object.__setattr__(self, "rotation", "random")
         keep_integer(self, where, "max_train_points_per_pq_code", 1)
-        way_out = "codebooks are for each piece of a row, not for each list"
+        way_out = "codebooks are for each piece of a row, not for each list: leave it out"
         validate.only(where, "codebook_kind", self.codebook_kind, "subspace", way_out)
         validate.one_of(where, "codes_layout", self.codes_layout, ("interleaved", "flat"))
 
