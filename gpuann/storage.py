@@ -148,6 +148,8 @@ class StoredFile:
             raise bad_value(where, str(path), rule, version, "use a newer gpuann")
         try:
             self.about: dict[str, Any] = json.loads(texts["about"])
+            if not isinstance(self.about, dict):
+                raise ValueError("it does not say what it is")
             sums = json.loads(texts["checksums"])
             self.entries = {name: _entry(e, first, sums[name]) for name, e in header.items()}
         except (KeyError, TypeError, ValueError) as error:

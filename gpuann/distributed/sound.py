@@ -31,9 +31,10 @@ def why_not(said: dict[str, Any], arrays: Arrays) -> str | None:
         return f"metric {said.get('metric')!r}"
     if not isinstance(said.get("by_residual", True), bool):
         return "by_residual"
-    next_id = said.get("next_id", 0)
-    if not isinstance(next_id, int) or isinstance(next_id, bool) or not 0 <= next_id <= 1 << 63:
-        return f"next_id {next_id!r}"
+    for name in ("next_id", "n_dropped"):
+        n = said.get(name, 0)
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= 1 << 63:
+            return f"{name} {n!r}"
     missing = {"ids", "norms", "offsets", "radius"} - arrays.keys()
     if missing:
         return f"no {min(missing)}"
@@ -52,6 +53,8 @@ def why_not(said: dict[str, Any], arrays: Arrays) -> str | None:
     if not isinstance(names, Entry) and (wrong := ids(names)):
         return wrong
     n_rows = names.shape[0]
+    if n_rows == 0:
+        return "no rows"
     if isinstance(offsets, Entry):
         return "offsets that are not read"
     if offsets[0] != 0 or offsets[-1] != n_rows or (np.diff(offsets) < 0).any():
