@@ -142,6 +142,11 @@ def open_rows(
     return backend, rows, check(where, params.metric)
 
 
+def rows_to_store(params: IvfIndexParams, rows: arrays.Rows) -> arrays.Rows:
+    """Those of a build's rows that the index gets: all, or none where they only train."""
+    return rows if params.add_data_on_build else rows.part(0, 0)
+
+
 def search_ivf(
     where: str,
     params: IvfSearchParams,

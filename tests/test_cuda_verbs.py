@@ -11,7 +11,7 @@ from engines import needs_fibers
 
 import gpuann
 from bench.data import clustered
-from gpuann import filters, index_factory, ivf_pq, ivf_sq, quantize, refined
+from gpuann import filters, index_factory, ivf_pq, ivf_sq, quantize, refined, shards
 
 pytestmark = needs_fibers
 
@@ -100,6 +100,46 @@ def test_look_ups(kind, metric, device):
         got = module.search_preassigned(asked, there, queries, 7, chosen, filter=only)
         assert isinstance(got[0], DeviceArray)
         assert_same_knn(emulated.to_host(got), want)
+
+
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+@pytest.mark.parametrize("kind", ["ivf_flat", "ivf_pq", "ivf_sq"])
+def test_an_index_that_has_been_trained_only(kind, where, device, tmp_path):
+    """cuVS's add_data_on_build=False, FAISS's train: rows come by extend, in parts."""
+    module = module_of(kind)
+    shape = {"n_lists": 9, "pq_dim": 4} if kind == "ivf_pq" else {"n_lists": 9}
+    shape |= {"kmeans_n_iters": 4}
+    full = module.build(module.IndexParams(**shape), ROWS, device=where)
+    params = module.IndexParams(**shape, add_data_on_build=False)
+    empty, asked = module.build(params, iter([ROWS]), device=where), module.SearchParams(n_probes=4)
+    assert (len(empty), empty.next_id) == (0, 0)
+    assert_same(host(empty.list_sizes), np.zeros(9, np.int64))
+    every = np.ones((len(QUERIES), 50), bool)
+    on_device = [device.array(QUERIES)] if where == "cuda" else []
+    for queries in (QUERIES, QUERIES[:1], *on_device):
+        for only in (None, every[0], every[: len(queries)]):
+            found = module.search(asked, empty, queries, 3, filter=only)
+            assert_same(host(found[1]), np.full((len(queries), 3), -1))
+            assert_same(host(found[0]), np.full((len(queries), 3), np.inf, np.float32))
+    found = module.search_preassigned(asked, empty, QUERIES, 3, np.zeros((25, 1), int))
+    assert (found[1] == -1).all()
+    assert_same(module.range_search(asked, empty, QUERIES, 9.0).limits, np.zeros(26, np.int64))
+    assert module.reconstruct(empty).shape == (0, 12)
+    with pytest.raises(ValueError, match="ids must be in the index, got 3, and it has no rows"):
+        module.reconstruct(empty, [3])
+    with pytest.raises(ValueError, match="ids must leave a row in the index"):
+        module.delete(empty, [3], missing="ignore")
+    assert len(module.merge([empty, empty])) == len(module.compact(empty)) == 0
+    module.save(tmp_path / "x.ann", empty)
+    empty = gpuann.load(tmp_path / "x.ann", device=where)
+    with pytest.raises(ValueError, match="devices must be at most the 0 rows, got 1"):
+        shards.load(tmp_path / "x.ann", [where])
+    first = module.extend(empty, ROWS[:400])
+    second = module.extend(first, ROWS[400:])
+    want = module.search(asked, full, QUERIES, 10)
+    assert_same_knn(module.search(asked, second, QUERIES, 10), want)
+    merged = module.merge([empty, full])
+    assert_same_knn(module.search(asked, merged, QUERIES, 10), want)
 
 
 @pytest.mark.parametrize("metric", models.METRICS)

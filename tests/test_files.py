@@ -145,9 +145,6 @@ FORGED = {
     "vectors": lambda _, a: a.update(vectors=a["codes"]),
     "centers": lambda _, a: a.update(centers=a["centers"][:, :-1]),
     "other books": lambda _, a: a["codebooks"].__iadd__(1),
-    "no rows": lambda _, a: a.update(
-        {name: a[name][:0] for name in ("ids", "norms", "codes")}, offsets=a["offsets"] * 0
-    ),
     "strange": lambda _, a: a.update(__reduce__=a["ids"]),
 }
 
@@ -166,6 +163,18 @@ def test_forged_files_are_refused(tmp_path, name):
     ):
         with pytest.raises(ValueError, match=r"x must hold an index, got a damaged one: "):
             load()
+
+
+def test_brute_force_without_rows_is_refused(tmp_path):
+    """An inverted-file index may have none yet, brute force is its rows."""
+    shard = gpuann.updates.as_shard(build("brute_force"))
+    named = shard_file.arrays_of(shard)
+    none = {name: named[name][:0] for name in ("ids", "norms", "vectors")}
+    named |= none | {"offsets": named["offsets"] * 0}
+    storage.write(tmp_path / "x", shard_file.KIND, shard_file.about(shard), named)
+    for load in (gpuann.load, lambda path: shards.load(path, ["cpu"])):
+        with pytest.raises(ValueError, match=r"x must hold an index, got a damaged one: no rows"):
+            load(tmp_path / "x")
 
 
 @pytest.mark.parametrize("about", [None, [], "index", [["dim", 3]]])

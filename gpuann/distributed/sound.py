@@ -53,7 +53,7 @@ def why_not(said: dict[str, Any], arrays: Arrays) -> str | None:
     if not isinstance(names, Entry) and (wrong := ids(names)):
         return wrong
     n_rows = names.shape[0]
-    if n_rows == 0:
+    if n_rows == 0 and "centers" not in arrays:  # which is trained on its rows
         return "no rows"
     if isinstance(offsets, Entry):
         return "offsets that are not read"
