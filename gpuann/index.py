@@ -1,7 +1,7 @@
 """What the public index modules share: the index object, opening the data, training, searching."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -77,6 +77,11 @@ class IvfIndex:
     def list_data(self, label: int) -> Any:
         """Rows of a list as they are stored: whole (n, dim), or codes (n, bytes)."""
         return self._of_list(label, self.core.payload[0])
+
+    def lists(self) -> Iterator[tuple[Any, Any]]:
+        """`list_indices` and `list_data` of every list in turn."""
+        for label in range(self.n_lists):
+            yield self.list_indices(label), self.list_data(label)
 
     def _of_list(self, label: int, stored: Any) -> Any:
         where = f"{type(self).__module__.rpartition('.')[2]}.Index"

@@ -247,6 +247,10 @@ def test_to_faiss_and_back(kind, metric):
 
 def test_a_list_of_an_index():
     here, there = both("ivf_flat")
+    for index in (here, there):
+        ids, rows = zip(*index.lists(), strict=True)
+        assert_same(np.concatenate([host(a) for a in ids]), host(index.core.lists.ids))
+        assert_same(np.concatenate([host(a) for a in rows]), ROWS[host(index.core.lists.ids)])
     for label in range(9):
         assert_same(host(there.list_indices(label)), here.list_indices(label))
         assert_same(host(there.list_data(label)), here.list_data(label))
