@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 BLOCK = 1 << 22  # bytes
 DIGITS = 32  # hexadecimal
-_AT_ONCE = 16  # blocks that are held
+_AT_ONCE = 16  # blocks that are held, and one
 
 
 def of(data: bytes | memoryview) -> str:
@@ -40,11 +40,12 @@ def _of_blocks(blocks: Iterable[bytes | memoryview]) -> str:
             whole.update(_one(block))
         return whole.hexdigest()
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        some = [*first, *rest]
-        while some:
-            for digest in pool.map(_one, some):
+        while first:
+            for digest in pool.map(_one, [*first, *rest]):
                 whole.update(digest)
-            some = list(itertools.islice(left, _AT_ONCE))
+            first.clear()  # before more are read
+            rest.clear()
+            first.extend(itertools.islice(left, _AT_ONCE))
     return whole.hexdigest()
 
 

@@ -131,7 +131,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(one) for one in text.split(",")]
+    try:
+        return [int(one) for one in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be numbers, as 1,4,16, got {text!r}") from None
 
 
 def _shown(found: dict[str, Any]) -> str:

@@ -25,6 +25,7 @@ from gpuann.arrays import HostArray
 from gpuann.errors import bad_value
 from gpuann.exchange import from_faiss, to_faiss
 from gpuann.exchange.read_faiss import import_faiss
+from gpuann.io.formats import check_target
 
 _LARGEST_INT32 = 2**31 - 1
 
@@ -36,6 +37,7 @@ def build(
     where = "gpuann build"
     if out.suffix.lower() in io.SUFFIXES:
         raise bad_value(where, str(out), "not end as a file of vectors", repr(out.suffix))
+    files.check_target(where, out)  # before the work
     rows = io.open_vectors(data, column=column)
     device, seed = more.pop("device"), more.pop("seed")
     n_iters = more.pop("kmeans_n_iters")
@@ -64,6 +66,10 @@ def search(
     device: str | None,
 ) -> dict[str, Any]:
     """Neighbours of the vectors of a file, to files or to be shown."""
+    if ids is not None:
+        check_target("gpuann search", ids, _dtype_of_ids(ids))  # before the work
+    if distances is not None:
+        check_target("gpuann search", distances, np.dtype(np.float32))
     found, x = files.load(index, device=device), io.open_vectors(queries, column=column)
     run = _searcher(found, n_probes, refine, k_factor, device)
     begin = time.perf_counter()
@@ -92,9 +98,13 @@ def _finite(x: float) -> float | None:
     return x if np.isfinite(x) else None
 
 
+def _dtype_of_ids(path: Path) -> np.dtype[Any]:
+    return np.dtype(np.int32 if path.suffix.lower() in (".ivecs", ".ibin") else np.int64)
+
+
 def _narrow(where: str, path: Path, ids: HostArray) -> HostArray:
     """Ids as the format has them: 32 bits where that is all there is."""
-    if path.suffix.lower() not in (".ivecs", ".ibin"):
+    if _dtype_of_ids(path) == np.int64:
         return ids
     if ids.max(initial=0) > _LARGEST_INT32:
         way_out = "write a .npy"
@@ -205,6 +215,8 @@ def convert(source: Path, out: Path, *, column: str | None, header_bits: int) ->
         )
         return {"file": str(out), "rows": n, "dim": dim}
     faiss = import_faiss(where)
+    if ".faiss" in suffixes:
+        files.check_target(where, out)
     if suffixes[0] == ".faiss":
         if not source.exists():
             raise bad_value(where, str(source), "be there", "no such file")

@@ -46,15 +46,21 @@ def save(
     kinds.check_index(where, inner)
     validate.no_resources(where, resources)
     validate.only(where, "include_dataset", include_dataset, True, "a file holds its rows")
+    path = check_target(where, filename)
+    if isinstance(index, refined.Index):
+        save_refined(path, as_shard(inner), index.dataset)
+    else:
+        save_shard(path, as_shard(inner))
+
+
+def check_target(where: str, filename: Any) -> Path:
+    """The path of an index file that is to be; raise unless it can be written."""
     path = _given_path(where, filename)
     if path.is_dir():
         raise bad_value(where, str(path), "be the name of a file", "a folder")
     if not path.parent.is_dir():
         raise bad_value(where, str(path.parent), "be a folder", "none of that name")
-    if isinstance(index, refined.Index):
-        save_refined(path, as_shard(inner), index.dataset)
-    else:
-        save_shard(path, as_shard(inner))
+    return path
 
 
 @annotate("load")

@@ -1,7 +1,7 @@
 """What the public index modules share: the index object, opening the data, training, searching."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
@@ -78,6 +78,11 @@ class IvfIndex:
         """Rows of a list as they are stored: whole (n, dim), or codes (n, bytes)."""
         return self._of_list(label, self.core.payload[0])
 
+    def lists(self) -> Iterator[tuple[Any, Any]]:
+        """`list_indices` and `list_data` of every list in turn."""
+        for label in range(self.n_lists):
+            yield self.list_indices(label), self.list_data(label)
+
     def _of_list(self, label: int, stored: Any) -> Any:
         where = f"{type(self).__module__.rpartition('.')[2]}.Index"
         number = validate.integer(where, "label", label, 0, self.n_lists - 1)
@@ -140,6 +145,11 @@ def open_rows(
         )
     rows.check()
     return backend, rows, check(where, params.metric)
+
+
+def rows_to_store(params: IvfIndexParams, rows: arrays.Rows) -> arrays.Rows:
+    """Those of a build's rows that the index gets: all, or none where they only train."""
+    return rows if params.add_data_on_build else rows.part(0, 0)
 
 
 def search_ivf(

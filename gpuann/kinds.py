@@ -17,6 +17,8 @@ def check_build(where: str, params: Any) -> None:
     if not isinstance(params, ivf_flat.IndexParams | ivf_pq.IndexParams | ivf_sq.IndexParams):
         rule = "be of ivf_flat, ivf_pq or ivf_sq"
         raise bad_value(where, "index_params", rule, type(params).__name__)
+    way_out = "models without rows are what distributed.train_local gives"
+    validate.only(where, "add_data_on_build", params.add_data_on_build, True, way_out)
 
 
 def code_shape(where: str, params: IvfIndexParams, dim: int) -> training.Shape:

@@ -107,7 +107,7 @@ def within(
     bound = np.float32(min(max(float(radius), -_LARGEST), _LARGEST))  # as distances are
     nothing = np.zeros(0, np.float32), np.zeros(0, np.int64)
     found = [nothing] * n_queries
-    left, k = np.arange(n_queries), min(_FIRST_K, n_rows)
+    left, k = np.arange(n_queries if n_rows else 0), min(_FIRST_K, n_rows)
     while len(left):
         scanned, ids = scan(left, k, np.full(len(left), edge, np.float32))
         dists = reported(how, scanned)
@@ -277,6 +277,8 @@ def positions(where: str, stored: HostArray, ids: Any) -> HostArray:
     if ids is None:
         return order
     array = names_of(where, "ids", ids, None)
+    if len(array) and not len(order):
+        raise bad_value(where, "ids", "be in the index", f"{array[0]}, and it has no rows")
     place = np.searchsorted(stored[order], array)
     there = order[np.minimum(place, len(order) - 1)]
     missing = np.flatnonzero(stored[there] != array)

@@ -11,7 +11,6 @@ NO_ARGUMENT = 2.0, "none of the metrics here has an argument"
 _CUVS = (  # where another value would make another index
     ("metric_arg", *NO_ARGUMENT),
     ("adaptive_centers", False, "centres stay as they were trained when rows are added"),
-    ("add_data_on_build", True, "train with distributed.train_local, then add rows in parts"),
 )
 
 
@@ -34,8 +33,9 @@ class IvfIndexParams:
         Even the lists out while the centres are trained: small ones take a part of large ones.
     seed : int, default 0
     metric_arg : float, default 2.0
-    adaptive_centers : bool, default False
     add_data_on_build : bool, default True
+        False: the rows only train, and the index has none until `extend` brings them.
+    adaptive_centers : bool, default False
     conservative_memory_allocation : bool, default False
         cuVS's: the last without effect, the others at these values only.
     """
@@ -58,8 +58,10 @@ class IvfIndexParams:
         for name in ("n_lists", "kmeans_n_iters", "max_train_points_per_cluster"):
             keep_integer(self, where, name, 1)
         keep_integer(self, where, "seed", 0)
-        if not isinstance(self.balanced, bool):
-            raise bad_type(where, "balanced", "be True or False", type(self.balanced).__name__)
+        for name in ("balanced", "add_data_on_build"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                raise bad_type(where, name, "be True or False", type(value).__name__)
         fraction = self.kmeans_trainset_fraction
         fraction = validate.share(where, "kmeans_trainset_fraction", fraction, zero=False)
         object.__setattr__(self, "kmeans_trainset_fraction", fraction)

@@ -148,6 +148,8 @@ class StoredFile:
             raise bad_value(where, str(path), rule, version, "use a newer gpuann")
         try:
             self.about: dict[str, Any] = json.loads(texts["about"])
+            if not isinstance(self.about, dict):
+                raise ValueError("it does not say what it is")
             sums = json.loads(texts["checksums"])
             self.entries = {name: _entry(e, first, sums[name]) for name, e in header.items()}
         except (KeyError, TypeError, ValueError) as error:
@@ -197,7 +199,7 @@ class StoredFile:
         return part.view(entry.dtype).reshape(entry.shape)
 
     def verify(self) -> None:
-        """Compare the checksums of all arrays; reads the file once, 16 MiB at a time."""
+        """Compare the checksums of all arrays; reads the file once, 64 MiB at a time."""
         for name, entry in self.entries.items():
             with self._reading:
                 found = checksums.of_file(self._handle, entry.start, entry.n_bytes)

@@ -134,12 +134,31 @@ WRONG = {
     "metric": (["build", "{}/base.fvecs", "{}/x", "--metric", "l3"], "metric must be one of"),
     "not ours": (["info", "{}/query.txt"], "must be there"),
     "damaged": (["search", "{}/bad.ann", "{}/query.fbin"], "damaged"),
+    "no folder": (["build", "{}/base.fvecs", "{}/none/x"], "none must be a folder, got none of"),
+    "a folder": (["build", "{}/base.fvecs", "{}"], "must be the name of a file, got a folder"),
+    "no folder for ids": (
+        ["search", "{}/bad.ann", "{}/query.fbin", "--ids", "{}/none/x.ivecs"],
+        "none must be a folder, got none of that name",
+    ),
+    "ids as floats": (
+        ["search", "{}/bad.ann", "{}/query.fbin", "--ids", "{}/x.fbin"],
+        "rows must be float32 for .fbin, got int64",
+    ),
+    "distances as bytes": (
+        ["search", "{}/bad.ann", "{}/query.fbin", "--distances", "{}/x.u8bin"],
+        "rows must be uint8 for .u8bin, got float32",
+    ),
+    "no folder for faiss": (
+        ["convert", "{}/bad.ann", "{}/none/y.faiss"],
+        "none must be a folder, got none of that name",
+    ),
     "suffixes": (["convert", "{}/bad.ann", "{}/y.ann"], "must end with .faiss, or one of"),
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_wrong_is_one_line(capsys, folder, name):
+    """Where it cannot be written, that is said before the work: not after a build."""
     (folder / "bad.ann").write_bytes(b"hello, hello, hello")
     words, text = WRONG[name]
     code, out, error = run(capsys, *(word.replace("{}", str(folder)) for word in words))
@@ -151,10 +170,12 @@ def test_what_is_wrong_is_one_line(capsys, folder, name):
 
 
 def test_usage(capsys):
-    for words in ([], ["fly"], ["build", "x"], ["search", "a", "b", "-k", "few"]):
+    probes = ["eval", "a", "b", "--n-probes", "1,few"]
+    for words in ([], ["fly"], ["build", "x"], ["search", "a", "b", "-k", "few"], probes):
         with pytest.raises(SystemExit) as stopped:
             cli.main(words)
         assert stopped.value.code == 2
+    assert "--n-probes: must be numbers, as 1,4,16, got '1,few'" in capsys.readouterr().err
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--version"])
     assert stopped.value.code == 0

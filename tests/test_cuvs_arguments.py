@@ -5,16 +5,16 @@ import pytest
 from compare import assert_same_knn
 
 import gpuann
-from gpuann import brute_force, ivf_flat, ivf_pq, ivf_sq, kmeans, refine
+from gpuann import brute_force, ivf_flat, ivf_pq, ivf_sq, kmeans, refine, shards
 
 ACCEPTED = {
     "ivf_flat.IndexParams": {
         "metric_arg": [2.0, 2, np.float32(2)],
         "adaptive_centers": [False],
-        "add_data_on_build": [True],
+        "add_data_on_build": [True, False],
         "conservative_memory_allocation": [False, True],
     },
-    "ivf_sq.IndexParams": {"metric_arg": [2.0], "add_data_on_build": [True]},
+    "ivf_sq.IndexParams": {"metric_arg": [2.0], "add_data_on_build": [True, False]},
     "ivf_pq.IndexParams": {
         "codebook_kind": ["subspace"],
         "codes_layout": ["interleaved", "flat"],
@@ -64,11 +64,13 @@ def test_tables_of_any_dtype_give_the_exact_answer():
 
 
 REFUSED = {
-    "codebook_kind must be 'subspace', got 'cluster'; codebooks are for each piece": (
-        lambda: ivf_pq.IndexParams(codebook_kind="cluster")
+    "codebook_kind must be 'subspace', got 'cluster'; codebooks are for each piece of a row, "
+    "not for each list: leave it out": (lambda: ivf_pq.IndexParams(codebook_kind="cluster")),
+    "shards.build: add_data_on_build must be True, got False; models without rows are": (
+        lambda: shards.build(ivf_flat.IndexParams(add_data_on_build=False), ROWS, ["cpu"])
     ),
-    "add_data_on_build must be True, got False; train with distributed.train_local": (
-        lambda: ivf_flat.IndexParams(add_data_on_build=False)
+    "add_data_on_build must be True or False, got int": (
+        lambda: ivf_flat.IndexParams(add_data_on_build=1)
     ),
     "metric_arg must be 2.0, got 3.0; none of the metrics here has": (
         lambda: ivf_sq.IndexParams(metric_arg=3.0)

@@ -129,6 +129,8 @@ FORGED = {
     "residual": lambda about, _: about.update(by_residual=3),
     "next id": lambda about, _: about.update(next_id=-1),
     "next id text": lambda about, _: about.update(next_id="7"),
+    "dropped": lambda about, _: about.update(n_dropped=[1]),
+    "dropped text": lambda about, _: about.update(n_dropped="many"),
     "no dim": lambda about, _: about.pop("dim"),
     "codes": lambda _, a: a.update(codes=a["codes"][:, :-1]),
     "codes' dtype": lambda _, a: a.update(codes=a["codes"].view(np.int8)),
@@ -155,7 +157,30 @@ def test_forged_files_are_refused(tmp_path, name):
     named = {key: array.copy() for key, array in shard_file.arrays_of(shard).items()}
     FORGED[name](about, named)
     storage.write(tmp_path / "x", shard_file.KIND, about, named)
-    with pytest.raises(ValueError, match=r"x must hold an index, got a damaged one: "):
+    for load in (
+        lambda: gpuann.load(tmp_path / "x", device="cpu"),
+        lambda: shards.load(tmp_path / "x", ["cpu", "cpu"]),
+    ):
+        with pytest.raises(ValueError, match=r"x must hold an index, got a damaged one: "):
+            load()
+
+
+def test_brute_force_without_rows_is_refused(tmp_path):
+    """An inverted-file index may have none yet, brute force is its rows."""
+    shard = gpuann.updates.as_shard(build("brute_force"))
+    named = shard_file.arrays_of(shard)
+    none = {name: named[name][:0] for name in ("ids", "norms", "vectors")}
+    named |= none | {"offsets": named["offsets"] * 0}
+    storage.write(tmp_path / "x", shard_file.KIND, shard_file.about(shard), named)
+    for load in (gpuann.load, lambda path: shards.load(path, ["cpu"])):
+        with pytest.raises(ValueError, match=r"x must hold an index, got a damaged one: no rows"):
+            load(tmp_path / "x")
+
+
+@pytest.mark.parametrize("about", [None, [], "index", [["dim", 3]]])
+def test_a_description_that_is_none_is_refused(tmp_path, about):
+    storage.write(tmp_path / "x", shard_file.KIND, about, {"ids": np.zeros(3, np.int64)})
+    with pytest.raises(ValueError, match=r"a damaged one: its header cannot be understood"):
         gpuann.load(tmp_path / "x", device="cpu")
 
 

@@ -5,10 +5,10 @@ import types
 import models
 import numpy as np
 import pytest
-from compare import assert_close, assert_same
+from compare import assert_close, assert_same, assert_same_knn
 
 from bench.data import clustered
-from gpuann import from_cuvs, ivf_pq
+from gpuann import from_cuvs, ivf_flat, ivf_pq
 
 ROWS, QUERIES = clustered(1500, 12, 30)
 
@@ -91,6 +91,39 @@ WRONG = {
     ),
     "rows": (lambda i: from_cuvs(shown(i, lists=list)), "index must have rows, got 0"),
 }
+
+
+def other(module, **attributes):
+    """An index of another kind, with what the wheel 26.10 shows of it."""
+    kind = type("Index", (), {"__module__": f"cuvs.neighbors.{module}.{module}"})
+    made = kind()
+    vars(made).update(attributes)
+    return made
+
+
+def test_kinds_that_do_not_show_their_rows_are_built_anew():
+    theirs = models.build("ivf_flat", ROWS, n_lists=9, device="cpu")
+    of_flat = other("ivf_flat", n_lists=9, dim=12, centers=OnDevice(theirs.centers))
+    words = r"got cuvs.neighbors.ivf_flat.ivf_flat.Index; .* ivf_flat.build_precomputed\(params, "
+    with pytest.raises(TypeError, match=words):
+        from_cuvs(of_flat)
+    params = ivf_flat.IndexParams(n_lists=9)
+    centers = of_flat.centers.copy_to_host()
+    ours = ivf_flat.build_precomputed(params, ROWS, centers, device="cpu")
+    assert_same(ours.list_sizes, theirs.list_sizes)
+    want, got = (models.search(index, QUERIES, 10) for index in (theirs, ours))
+    assert_same_knn(got, want)
+    for kind in (other("ivf_sq", n_lists=9, dim=12, centers=1), other("brute_force")):
+        with pytest.raises(TypeError, match="shows no rows of this kind: build makes one of the"):
+            from_cuvs(kind)
+
+
+def test_codebooks_by_list_are_refused():
+    """`codebook_kind="cluster"`: (n_lists, pq_len, entries), which the object does not say."""
+    index = build(pq_dim=4)
+    books = np.zeros((9, 3, 256), np.float32)
+    with pytest.raises(ValueError, match=r"pq_centers must be of subspaces, \(4, pq_len, 256\)"):
+        from_cuvs(shown(index, pq_centers=OnDevice(books)))
 
 
 @pytest.mark.parametrize("name", WRONG)

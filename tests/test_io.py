@@ -122,6 +122,7 @@ def test_lists_of_any_length_that_are_all_alike(tmp_path):
 
 LANCE = """
 import sys
+from pathlib import Path
 import numpy as np
 from gpuann import io
 
@@ -131,6 +132,22 @@ found = io.open_vectors(path)
 assert found.shape == (57, 9)
 assert (found.whole() == rows).all()
 io.write_vectors(path, rows[:5])
+
+def failing():
+    failing.times += 1
+    yield rows[:7]
+    if failing.times > 1:
+        raise KeyboardInterrupt
+
+for there in (path, path + "2.lance"):
+    failing.times = 0
+    try:
+        io.write_vectors(there, failing)
+    except BaseException as error:
+        print(type(error).__name__)
+    else:
+        raise AssertionError("written")
+assert [one.name for one in Path(path).parent.iterdir()] == [Path(path).name]
 assert (io.open_vectors(path).whole() == rows[:5]).all()
 """
 
@@ -230,6 +247,14 @@ def test_npy_that_is_no_matrix(tmp_path):
 ERRORS = {
     "no rows": (lambda d: io.write_vectors(d / "x.fvecs", np.ones((0, 2))), "must be one at least"),
     "suffix": (lambda d: io.open_vectors(d / "x.txt"), "must end with one of .npy .fvecs"),
+    "no folder": (
+        lambda d: io.write_vectors(d / "none" / "x.npy", np.ones((2, 2))),
+        "none must be a folder, got none of that name",
+    ),
+    "a folder": (
+        lambda d: (d / "x.npy").mkdir() or io.write_vectors(d / "x.npy", np.ones((2, 2))),
+        "x.npy must be the name of a file, got a folder",
+    ),
     "nothing": (lambda d: io.open_vectors(d / "x.npy"), "must be there, got no such file"),
     "path": (lambda _: io.open_vectors(3), "path must be a path, got int"),
     "dtype": (

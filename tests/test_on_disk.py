@@ -140,6 +140,22 @@ def test_an_id_is_there_once(saved):
         shards.extend(saved, ROWS[:3], [3000, 1000, 1500], device="cpu")
 
 
+def test_ids_are_compared_with_those_of_new_shards_only(saved, monkeypatch):
+    """Shards that share a range of ids are compared once, when the later one comes."""
+    shards.extend(saved, ROWS[:2], [1000, 2000], device="cpu")
+    shards.extend(saved, ROWS[:2], [1500, 2500], device="cpu")
+    read, plain = [], manifest.read_ids
+    monkeypatch.setattr(
+        manifest, "read_ids", lambda where, path: read.append(path) or plain(where, path)
+    )
+    shards.extend(saved, ROWS[:2], device="cpu")
+    assert read == []
+    shards.extend(saved, ROWS[:1], [1700], device="cpu")
+    assert len(read) == 3
+    with pytest.raises(ValueError, match="got 1500, which shard-"):
+        shards.extend(saved, ROWS[:1], [1500], device="cpu")
+
+
 def test_a_file_without_a_line_in_the_manifest_is_not_part_of_it(saved):
     index = shards.load(saved, ["cpu"])
     more = distributed.build_part(index.models[0], ROWS[:5], 700, device="cpu")

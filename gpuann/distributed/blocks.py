@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from gpuann.arrays import HostArray
+from gpuann.backends.seam import Lists
 from gpuann.distributed.shard import Shard
 from gpuann.distributed.shard_file import arrays_of
 from gpuann.storage import StoredFile
@@ -36,8 +37,9 @@ class Source(Protocol):
 class FileSource:
     """A shard's file."""
 
-    def __init__(self, file: StoredFile) -> None:
-        self._file, self.offsets = file, file.read("offsets")
+    def __init__(self, file: StoredFile, lists: Lists | None = None) -> None:
+        self._file = file
+        self.offsets = file.read("offsets") if lists is None else lists.offsets
 
     def row(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
         """See `Source`."""
@@ -106,28 +108,44 @@ def cut(sizes: HostArray, wanted: Sequence[int], most_rows: int) -> Iterator[lis
 
 def read_block(sources: Sequence[Source], name: str, block: list[Piece], out: HostArray) -> None:
     """An array's rows of a block, in the block's order, into out (n_rows, ...)."""
-    runs: list[tuple[int, int, int, int]] = []  # source, first row there, first row here, rows
-    here = 0
-    for piece in block:
-        before = 0  # rows of the list in the sources before
-        for number, source in enumerate(sources):
-            first, last = (int(row) for row in source.offsets[piece.list : piece.list + 2])
-            low = max(piece.start - before, 0)
-            high = min(piece.stop - before, last - first)
-            before += last - first
-            if low >= high:
-                continue
-            n, there = high - low, first + low
-            if runs:
-                own, old_there, old_here, old_n = runs[-1]
-                if own == number and old_there + old_n == there:
-                    runs[-1] = own, old_there, old_here, old_n + n  # goes on where that ended
-                    here += n
-                    continue
-            runs.append((number, there, here, n))
-            here += n
-    for number, there, at, n in runs:
-        sources[number].read(name, there, out[at : at + n])
+    read_runs(sources, name, runs(sources, block), out)
+
+
+class Run(NamedTuple):
+    """Rows of a block that lie together in one source."""
+
+    source: int
+    there: int
+    """The first of them in the source ..."""
+    here: int
+    """... and in the block."""
+    n_rows: int
+
+
+def runs(sources: Sequence[Source], block: Sequence[Piece]) -> list[Run]:
+    """Where the rows of a block lie, in the block's order."""
+    lists, start, stop = np.array(block, np.int64).reshape(-1, 3).T
+    first = np.stack([source.offsets[lists] for source in sources], axis=1)
+    sizes = np.stack([source.offsets[lists + 1] for source in sources], axis=1) - first
+    before = np.cumsum(sizes, axis=1) - sizes  # rows of the list in the sources before
+    low = np.clip(start[:, None] - before, 0, sizes)
+    n = np.clip(stop[:, None] - before, 0, sizes) - low
+    number = np.broadcast_to(np.arange(len(sources)), n.shape)
+    number, there, n = number[n > 0], (first + low)[n > 0], n[n > 0]
+    if not len(n):
+        return []
+    here = np.cumsum(n) - n
+    goes_on = (number[1:] == number[:-1]) & (there[1:] == there[:-1] + n[:-1])
+    begins = np.flatnonzero(np.concatenate([[True], ~goes_on]))
+    total = np.add.reduceat(n, begins)
+    found = zip(number[begins], there[begins], here[begins], total, strict=True)
+    return [Run(*(int(value) for value in run)) for run in found]
+
+
+def read_runs(sources: Sequence[Source], name: str, some: list[Run], out: HostArray) -> None:
+    """`read_block` of a block whose `runs` are known."""
+    for run in some:
+        sources[run.source].read(name, run.there, out[run.here : run.here + run.n_rows])
 
 
 def ahead(items: Sequence[Any], load: Callable[[Any], T]) -> Iterator[T]:

@@ -19,8 +19,9 @@ from gpuann.distributed import manifest as manifests
 from gpuann.distributed.manifest import Manifest, ShardEntry, read_manifest
 from gpuann.distributed.reshard import id_cuts, runs_of_ids
 from gpuann.distributed.shard import Shard
-from gpuann.distributed.shard_file import read_shard, save_shard
+from gpuann.distributed.shard_file import KIND, read_shard, save_shard
 from gpuann.errors import bad_type, bad_value
+from gpuann.storage import StoredFile
 
 
 def write_shard(folder: Any, shard: Shard) -> ShardEntry:
@@ -107,7 +108,7 @@ def change(
             kept = [e for e in old.shards if not (of_all or e in instead_of or e in new)]
             made = Manifest(scope, (*kept, *new))
             manifests.check_entries(where, made)
-            manifests.check_ids(where, place, made)
+            manifests.check_ids(where, place, made, new)
             manifests.write_manifest(place, made)
             gone = [entry for entry in old.shards if entry not in made.shards]
         return made
@@ -145,10 +146,35 @@ def open_shards(where: str, folder: Any, *, mapped: bool) -> tuple[Manifest, lis
     return manifests.reading(where, place, read)
 
 
-def open_shard(where: str, folder: Path, entry: ShardEntry, *, mapped: bool) -> Shard:
-    """One shard of a folder, which must be what the manifest says."""
+def open_files(where: str, place: Path, manifest: Manifest, *, verify: bool) -> list[StoredFile]:
+    """All files of a folder, which must be what the manifest says; none of their rows is held."""
+    files = [StoredFile(where, place / entry.file, KIND) for entry in manifest.shards]
+    for file, entry in zip(files, manifest.shards, strict=True):
+        if verify:
+            file.verify()
+        if not _is(file, entry, verify):
+            raise bad_value(where, str(file.path), "be as the manifest says", "another shard")
+    return files
+
+
+def _is(file: StoredFile, entry: ShardEntry, verify: bool) -> bool:
+    """Whether a file is that of an entry; with `verify` its ids are looked at too."""
+    names = file.entries.get("ids")
+    if names is None or names.shape != (entry.n_rows,):
+        return False
+    if verify:
+        ids = file.map("ids")
+        if (ids.min(), ids.max()) != (entry.first_id, entry.last_id):
+            return False
+    return bool(file.about.get("fingerprint") == entry.fingerprint)
+
+
+def open_shard(
+    where: str, folder: Path, entry: ShardEntry, *, mapped: bool, verify: bool = True
+) -> Shard:
+    """One shard of a folder, which must be what the manifest says; see `read_shard`."""
     path = folder / entry.file
-    shard = read_shard(where, path, mapped=mapped)
+    shard = read_shard(where, path, mapped=mapped, verify=verify)
     if entry_of(entry.file, shard) != entry:
         raise bad_value(where, str(path), "be as the manifest says", f"another shard, {shard!r}")
     return shard

@@ -56,12 +56,16 @@ def merge(shards: Iterable[Shard]) -> Shard:
 
 def _merged_rows(shards: Sequence[Shard], ids: HostArray, n_dropped: int, next_id: int) -> Shard:
     """Brute force: built anew, for the norms of parts are about origins of their own."""
-    cpu = backends.choose("distributed.merge", "cpu")
     order = np.argsort(ids, kind="stable")
     rows = np.concatenate([shard.payload[0] for shard in shards])[order]
-    data = arrays.Rows("distributed.merge", "shards", rows)
-    part = brute_force.build_part(cpu, data, shards[0].metric, ids[order])
-    return shard_of(None, part, n_dropped, next_id)
+    made = rows_anew("distributed.merge", shards[0].metric, rows, ids[order])
+    return dataclasses.replace(made, n_dropped=n_dropped, next_id=next_id)
+
+
+def rows_anew(where: str, how: Metric, rows: HostArray, ids: HostArray) -> Shard:
+    """Brute force of rows (n, dim), about an origin of their own."""
+    data = arrays.Rows(where, "shards", rows)
+    return shard_of(None, brute_force.build_part(backends.choose(where, "cpu"), data, how, ids))
 
 
 def select(shard: Shard, keep: HostArray) -> Shard:

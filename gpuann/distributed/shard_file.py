@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpuann import kinds, metric, storage
 from gpuann.arrays import HostArray
 from gpuann.backends import packing
@@ -68,28 +70,38 @@ def arrays_of(shard: Shard) -> dict[str, HostArray]:
     return {name: array for name, array in named.items() if array is not None}
 
 
-def read_shard(where: str, path: Path, *, mapped: bool) -> Shard:
-    """A shard from its file, every checksum compared; `mapped` leaves its rows in the file."""
+def read_shard(where: str, path: Path, *, mapped: bool, verify: bool = True) -> Shard:
+    """A shard from its file, every checksum compared; `mapped` leaves its rows in the file, whose
+    checksums are only looked at with `verify`.
+    """
     file = storage.StoredFile(where, path, KIND)
-    return _shard(where, path, file.about, _read(file, mapped))
+    return _shard(where, path, file.about, _read(file, mapped, verify))
 
 
 def read_index(where: str, path: Path, *, mapped: bool) -> tuple[Shard, HostArray | None]:
     """`read_shard` of a file that may have the rows beside it, which are None where it has not."""
     file = storage.StoredFile(where, path, KIND, REFINED)
-    read = _read(file, mapped)
+    read = _read(file, mapped, verify=True)
     dataset = read.pop("dataset", None) if file.kind == REFINED else None
     shard = _shard(where, path, file.about, read)
     if file.kind == REFINED:
         shape = None if dataset is None else dataset.shape
         if dataset is None or shape != (len(shard), shard.dim) or str(dataset.dtype) not in DTYPES:
-            got = f"a damaged one: rows of shape {shape} for ({len(shard)}, {shard.dim})"
-            raise bad_value(where, str(path), "hold an index", got)
+            raise damaged(where, path, f"rows of shape {shape} for ({len(shard)}, {shard.dim})")
     return shard, dataset
 
 
-def _read(file: storage.StoredFile, mapped: bool) -> dict[str, HostArray]:
-    if mapped:
+def read_head(where: str, file: storage.StoredFile) -> Shard:
+    """All of a shard's file but its rows: a shard that has none, with the offsets of the file."""
+    large = {name: entry for name, entry in file.entries.items() if name in ROWS}
+    small = {name: file.read(name) for name in file.entries if name not in large}
+    _check(where, file.path, file.about, {**small, **large})
+    none = {name: np.empty((0, *e.shape[1:]), e.dtype) for name, e in large.items()}
+    return _made(where, file.path, file.about, {**small, **none})
+
+
+def _read(file: storage.StoredFile, mapped: bool, verify: bool) -> dict[str, HostArray]:
+    if mapped and verify:
         file.verify()
     large = {*ROWS, "dataset"}
     return {
@@ -119,9 +131,22 @@ def _models(said: dict[str, Any], read: dict[str, HostArray]) -> TrainedModels |
 
 
 def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArray]) -> Shard:
-    wrong = sound.why_not(said, read)
+    _check(where, path, said, read)
+    return _made(where, path, said, read)
+
+
+def _check(where: str, path: Path, said: dict[str, Any], arrays: sound.Arrays) -> None:
+    wrong = sound.why_not(said, arrays)
     if wrong is not None:
-        raise bad_value(where, str(path), "hold an index", f"a damaged one: {wrong}")
+        raise damaged(where, path, wrong)
+
+
+def damaged(where: str, path: Path, how: str) -> ValueError:
+    """That the arrays of a file make no index."""
+    return bad_value(where, str(path), "hold an index", f"a damaged one: {how}")
+
+
+def _made(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArray]) -> Shard:
     how, dim, models = metric.check(where, said["metric"]), said["dim"], _models(said, read)
     lists = Lists(*(read[name] for name in Lists._fields))
     if models is not None:
@@ -131,6 +156,5 @@ def _shard(where: str, path: Path, said: dict[str, Any], read: dict[str, HostArr
     n_dropped, next_id = int(said.get("n_dropped", 0)), said.get("next_id", 0)  # not in old files
     shard = Shard(how, dim, models, payload, lists, n_dropped, next_id)
     if shard.fingerprint != said.get("fingerprint"):
-        got = "a damaged one: quantisers of another fingerprint"
-        raise bad_value(where, str(path), "hold an index", got)
+        raise damaged(where, path, "quantisers of another fingerprint")
     return shard

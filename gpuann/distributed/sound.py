@@ -3,6 +3,7 @@
 Checksums find what has changed by accident. A file that was made up can have good ones.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,18 @@ from gpuann import metric as metrics
 from gpuann.arrays import HostArray
 from gpuann.backends import packing
 from gpuann.codecs import axes
+from gpuann.storage import Entry
 from gpuann.validate import DTYPES
 
 _Shape = tuple[Any, ...]
 _INT64, _FLOAT32 = ("int64",), ("float32",)
+Arrays = Mapping[str, HostArray | Entry]
 
 
-def why_not(said: dict[str, Any], arrays: dict[str, HostArray]) -> str | None:
-    """What is wrong with them, or None."""
+def why_not(said: dict[str, Any], arrays: Arrays) -> str | None:
+    """What is wrong with them, or None. Of large ones an entry is enough: their values are looked
+    at when they are read, see `ids`.
+    """
     dim = said.get("dim")
     if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= axes.MOST_COMPONENTS:
         return f"dim {dim!r}"
@@ -26,9 +31,10 @@ def why_not(said: dict[str, Any], arrays: dict[str, HostArray]) -> str | None:
         return f"metric {said.get('metric')!r}"
     if not isinstance(said.get("by_residual", True), bool):
         return "by_residual"
-    next_id = said.get("next_id", 0)
-    if not isinstance(next_id, int) or isinstance(next_id, bool) or not 0 <= next_id <= 1 << 63:
-        return f"next_id {next_id!r}"
+    for name in ("next_id", "n_dropped"):
+        n = said.get(name, 0)
+        if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= 1 << 63:
+            return f"{name} {n!r}"
     missing = {"ids", "norms", "offsets", "radius"} - arrays.keys()
     if missing:
         return f"no {min(missing)}"
@@ -43,21 +49,33 @@ def why_not(said: dict[str, Any], arrays: dict[str, HostArray]) -> str | None:
             return f"{name} of {array.dtype}"
         if array.shape != shape:
             return f"{name} of shape {array.shape}"
-    if arrays["ids"].min(initial=0) < 0:
-        return "negative ids"
-    offsets = arrays["offsets"]
-    if offsets[0] != 0 or offsets[-1] != len(arrays["ids"]) or (np.diff(offsets) < 0).any():
+    names, offsets = arrays["ids"], arrays["offsets"]
+    if not isinstance(names, Entry) and (wrong := ids(names)):
+        return wrong
+    n_rows = names.shape[0]
+    if n_rows == 0 and "centers" not in arrays:  # which is trained on its rows
+        return "no rows"
+    if isinstance(offsets, Entry):
+        return "offsets that are not read"
+    if offsets[0] != 0 or offsets[-1] != n_rows or (np.diff(offsets) < 0).any():
         return "offsets that are not those of its rows"
     return None
 
 
-def _wanted(dim: int, how: str, arrays: dict[str, HostArray]) -> dict[str, Any] | str:
+def ids(some: HostArray) -> str | None:
+    """What is wrong with ids (n,) of rows, or None."""
+    return "negative ids" if some.min(initial=0) < 0 else None
+
+
+def _wanted(dim: int, how: str, arrays: Arrays) -> dict[str, Any] | str:
     """Dtypes and shape of every array that there may be, or what is missing."""
-    n, n_lists = len(arrays["ids"]), 1
+    if len(arrays["ids"].shape) != 1:
+        return f"ids of shape {arrays['ids'].shape}"
+    n, n_lists = arrays["ids"].shape[0], 1
     wanted: dict[str, tuple[tuple[str, ...], _Shape]] = {"shift": (_FLOAT32, (dim,))}
     width = dim
     if "centers" in arrays:
-        if arrays["centers"].ndim != 2 or 0 in arrays["centers"].shape:
+        if len(arrays["centers"].shape) != 2 or 0 in arrays["centers"].shape:
             return "centers without lists"
         n_lists, width = arrays["centers"].shape
         wanted["centers"] = _FLOAT32, (n_lists, width)

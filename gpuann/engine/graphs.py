@@ -94,4 +94,7 @@ def _serves(core: ivf.Core, n: int, k: int, n_probes: int, workspace_limit: int)
         return False
     held = plan.Held(backend.bytes_per_query, backend.bytes_per_result)
     found = min(k, len(core.lists.ids))
-    return len(list(plan.query_batches(n, n_probes, core.dim, found, workspace_limit, held))) == 1
+    return (
+        found > 0
+        and len(list(plan.query_batches(n, n_probes, core.dim, found, workspace_limit, held))) == 1
+    )

@@ -163,7 +163,9 @@ def in_batches(
         rows = xp.ascontiguousarray(backend.put(queries[part]))
         return scan(vectors.as_float(xp, rows, how), found, part)
 
-    parts = list(plan.query_batches(len(queries), n_probes, dim, found, workspace_limit, held))
+    parts: list[slice] = []
+    if found:  # an index may have no rows yet
+        parts += plan.query_batches(len(queries), n_probes, dim, found, workspace_limit, held)
     if len(parts) == 1 and found == k:
         dists, ids = one(parts[0])
     else:

@@ -1,8 +1,9 @@
 """From cuVS: an IVF-PQ index by what its Python object shows (the only kind that shows its rows).
 
-Written by cuVS's Python source of 2026 (`lists`, `centers_rot`, `pq_centers`, `rotation_matrix`),
-tested with a stand-in that shows the same; no GPU has run it. What it does not show must be said:
-the metric, and that codebooks are by subspace, its default.
+Written by the Python source in cuVS's wheel 26.10 (`lists`, `centers_rot`, `pq_centers`,
+`rotation_matrix`), tested with a stand-in that shows the same; no GPU has run it. What it does not
+show must be said: the metric, and that codebooks are by subspace, its default. Of the other kinds
+ivf_flat and ivf_sq show `centers`, and brute_force nothing: those are built anew from the rows.
 """
 
 from typing import Any
@@ -31,7 +32,8 @@ def from_cuvs(index: Any, metric_name: str = "sqeuclidean", *, device: str | Non
 
     Parameters
     ----------
-    index : cuvs.neighbors.ivf_pq.Index with codebook_kind="subspace"
+    index : cuvs.neighbors.ivf_pq.Index with codebook_kind="subspace", which it does not tell
+        either: codebooks by list are refused unless there are as many lists as codes a row
     metric_name : {"sqeuclidean", "euclidean", "inner_product"}, default "sqeuclidean"
         That it was built for: cuVS's object does not tell.
     device : {"cpu", "cuda", "cuda:N"}, optional; default: CUDA if there is one
@@ -39,6 +41,13 @@ def from_cuvs(index: Any, metric_name: str = "sqeuclidean", *, device: str | Non
     Returns
     -------
     ivf_pq.Index
+
+    Raises
+    ------
+    TypeError
+        For any other kind: cuVS's objects of ivf_flat, ivf_sq and brute_force do not show their
+        rows. With the data set at hand `ivf_flat.build_precomputed` takes the centres of the first;
+        the others are built anew.
 
     Notes
     -----
@@ -48,7 +57,8 @@ def from_cuvs(index: Any, metric_name: str = "sqeuclidean", *, device: str | Non
     missing = [name for name in (*_SHOWN, "lists") if not hasattr(index, name)]
     if missing:
         rule = f"be an index of cuvs.neighbors.ivf_pq, with {', '.join(missing)}"
-        raise bad_type(where, "index", rule, type(index).__name__)
+        got = f"{type(index).__module__}.{type(index).__qualname__}"
+        raise bad_type(where, "index", rule, got, _way_out(index))
     how = metric.check(where, metric_name)
     if how not in _METRICS:
         raise bad_value(where, "metric_name", f"be one of {', '.join(_METRICS)}", how)
@@ -70,6 +80,18 @@ def from_cuvs(index: Any, metric_name: str = "sqeuclidean", *, device: str | Non
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     payload = payloads.of_models(models, {"codes": codes})
     return as_index(reshard.measured(how, dim, models, payload, offsets, ids), backend)
+
+
+def _way_out(index: Any) -> str | None:
+    """For an index that does not show its rows."""
+    name = str(type(index).__module__)
+    if not name.startswith("cuvs."):
+        return None
+    if ".ivf_flat" in name:
+        again = "ivf_flat.build_precomputed(params, rows, index.centers.copy_to_host())"
+    else:
+        again = "build"
+    return f"cuVS shows no rows of this kind: {again} makes one of the rows themselves"
 
 
 def _here(where: str, name: str, array: Any) -> HostArray:

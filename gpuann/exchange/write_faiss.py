@@ -66,7 +66,7 @@ def to_faiss(index: AnyIndex | refined.Index) -> Any:
         ivf, codes = _ivf_sq(faiss, payload, models, quantizer, measure)
     else:
         ivf = faiss.IndexIVFFlat(quantizer, shard.dim, models.n_lists, measure)
-        codes = _float_rows(payload).view(np.uint8).reshape(len(shard), -1)
+        codes = _float_rows(payload).view(np.uint8)
     _fill(faiss, ivf, shard, codes)
     return _own(ivf, quantizer)
 

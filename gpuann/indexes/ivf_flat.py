@@ -6,7 +6,7 @@ from typing import Any
 from gpuann import training, validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
-from gpuann.index import IvfIndex, open_rows, search_ivf, warned
+from gpuann.index import IvfIndex, open_rows, rows_to_store, search_ivf, warned
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams
 from gpuann.trained import TrainedModels
@@ -65,8 +65,9 @@ def build(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = training.train(backend, rows, index_params, how, None, progress=progress)
-    core = training.build_part(backend, models, rows, progress=progress)
-    return warned(where, Index(core, rows.n_rows))
+    stored = rows_to_store(index_params, rows)
+    core = training.build_part(backend, models, stored, progress=progress)
+    return warned(where, Index(core, stored.n_rows))
 
 
 @annotate("ivf_flat.build_precomputed")
@@ -87,7 +88,8 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers)
-    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
+    stored = rows_to_store(index_params, rows)
+    return Index(training.build_part(backend, models, stored, progress=progress), stored.n_rows)
 
 
 def given_models(

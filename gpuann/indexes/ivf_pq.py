@@ -10,7 +10,7 @@ from gpuann.backends import packing
 from gpuann.backends.seam import PqPayload
 from gpuann.codecs import pq
 from gpuann.errors import bad_value
-from gpuann.index import IvfIndex, open_rows, search_ivf, warned
+from gpuann.index import IvfIndex, open_rows, rows_to_store, search_ivf, warned
 from gpuann.indexes import given_pq
 from gpuann.params import IvfIndexParams, IvfSearchParams, keep_integer
 
@@ -35,16 +35,14 @@ class IndexParams(IvfIndexParams):
     kmeans_trainset_fraction : float, default 0.5
         Share of the rows that trains the centres ...
     max_train_points_per_cluster : int, default 256
-        ... but at most so many for each list (or what the codes want, where lists are few),
-        and 256 MiB of them as float32.
+        ... but at most so many a list (or what the codes want, if that is more), and 256 MiB.
     balanced : bool, default False
         Even the lists out while the centres are trained: small ones take a part of large ones.
     pq_bits : int, default 8
         Bits of a code, 4 to 8: codebooks have 2^pq_bits entries.
     pq_dim : int, default 0
-        Codes per row, which take pq_dim * pq_bits / 8 bytes; pq_len = ceil(dim / pq_dim), rows
-        padded with zeros. 0 chooses as cuVS does: half of dim from 128 up, rounded down to a
-        multiple of 32.
+        Codes per row, pq_dim * pq_bits / 8 bytes; pq_len = ceil(dim / pq_dim), rows padded with
+        zeros. 0 chooses as cuVS does: half of dim from 128 up, rounded down to a multiple of 32.
     rotation : {"none", "random", "opq"}, default "none"
         Turn rows before they are cut: evenly drawn, which spreads their variance over the codes, or
         learnt with the codebooks (OPQ), which finds more at the same size.
@@ -53,9 +51,10 @@ class IndexParams(IvfIndexParams):
     max_train_points_per_pq_code : int, default 256
         Rows per codebook entry, at most, that train the codebooks.
     seed : int, default 0
+    add_data_on_build : bool, default True
+        False: the rows only train, and the index has none until `extend` brings them.
     metric_arg : float, default 2.0
     adaptive_centers : bool, default False
-    add_data_on_build : bool, default True
     codebook_kind : {"subspace"}, default "subspace"
     codes_layout : {"interleaved", "flat"}, default "interleaved"
     conservative_memory_allocation : bool, default False
@@ -82,7 +81,7 @@ class IndexParams(IvfIndexParams):
         if self.force_random_rotation:
             object.__setattr__(self, "rotation", "random")
         keep_integer(self, where, "max_train_points_per_pq_code", 1)
-        way_out = "codebooks are for each piece of a row, not for each list"
+        way_out = "codebooks are for each piece of a row, not for each list: leave it out"
         validate.only(where, "codebook_kind", self.codebook_kind, "subspace", way_out)
         validate.one_of(where, "codes_layout", self.codes_layout, ("interleaved", "flat"))
 
@@ -207,6 +206,7 @@ def build(
     backend, rows, how = open_rows(where, index_params, dataset, device)
     shape = code_shape(where, index_params, rows.dim)
     models = training.train(backend, rows, index_params, how, shape, progress=progress)
+    rows = rows_to_store(index_params, rows)
     core = training.build_part(backend, models, rows, progress=progress)
     return warned(where, Index(core, rows.n_rows))
 
@@ -234,6 +234,7 @@ def build_precomputed(
     shape = code_shape(where, index_params, rows.dim)
     given = centers, pq_centers, rotation_matrix
     models = given_pq.models(where, index_params, shape, rows.dim, how, *given)
+    rows = rows_to_store(index_params, rows)
     return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
 
 

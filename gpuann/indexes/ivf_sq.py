@@ -8,7 +8,7 @@ from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
 from gpuann.backends.seam import SqPayload
 from gpuann.errors import bad_type
-from gpuann.index import IvfIndex, open_rows, search_ivf, warned
+from gpuann.index import IvfIndex, open_rows, rows_to_store, search_ivf, warned
 from gpuann.metric import Metric
 from gpuann.params import IvfIndexParams, IvfSearchParams
 from gpuann.trained import TrainedModels
@@ -35,9 +35,10 @@ class IndexParams(IvfIndexParams):
         Code what a row differs from its list's centre by, as FAISS and cuVS do; False codes the
         rows themselves: less exact, but the codes do not depend on the centres.
     seed : int, default 0
+    add_data_on_build : bool, default True
+        False: the rows only train, and the index has none until `extend` brings them.
     metric_arg : float, default 2.0
     adaptive_centers : bool, default False
-    add_data_on_build : bool, default True
     conservative_memory_allocation : bool, default False
         cuVS's: the last without effect, the others at these values only.
     """
@@ -124,8 +125,9 @@ def build(
     models = training.train(backend, rows, index_params, how, learnt, progress=progress)
     if bounds is not None:
         models = training.with_given_bounds(where, models, shape, bounds)
-    core = training.build_part(backend, models, rows, progress=progress)
-    return warned(where, Index(core, rows.n_rows))
+    stored = rows_to_store(index_params, rows)
+    core = training.build_part(backend, models, stored, progress=progress)
+    return warned(where, Index(core, stored.n_rows))
 
 
 @annotate("ivf_sq.build_precomputed")
@@ -147,7 +149,8 @@ def build_precomputed(
     validate.instance(where, "index_params", index_params, IndexParams)
     backend, rows, how = open_rows(where, index_params, dataset, device)
     models = given_models(where, index_params, rows.dim, how, centers, bounds)
-    return Index(training.build_part(backend, models, rows, progress=progress), rows.n_rows)
+    stored = rows_to_store(index_params, rows)
+    return Index(training.build_part(backend, models, stored, progress=progress), stored.n_rows)
 
 
 def given_models(

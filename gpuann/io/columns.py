@@ -67,12 +67,15 @@ def write_hdf5(where: str, path: Path, rows: Chunks, name: str) -> None:
                 at += len(piece)
 
 
+def _hidden(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
 class _beside:  # noqa: N801 - a context, as a function would be
     """A name beside a path, which becomes the path when the block ends well."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._hidden = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+        self._path, self._hidden = path, _hidden(path)
 
     def __enter__(self) -> Path:
         return self._hidden
@@ -255,4 +258,13 @@ def write_lance(where: str, path: Path, rows: Chunks, name: str) -> None:
     arrow, lance = _library(where, "pyarrow", "io"), _library(where, "lance", "lance")
     schema, batches = _batches(arrow, rows, name)
     reader = arrow.RecordBatchReader.from_batches(schema, batches)
-    lance.write_dataset(reader, str(path), mode="overwrite" if path.exists() else "create")
+    if path.exists():  # readers have the old version until the new one is whole
+        lance.write_dataset(reader, str(path), mode="overwrite")
+        return
+    hidden = _hidden(path)
+    try:
+        lance.write_dataset(reader, str(hidden), mode="create")
+        hidden.replace(path)
+        atomic.sync_folder(path.parent)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)

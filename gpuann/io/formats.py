@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gpuann.arrays import HostArray
 from gpuann.errors import bad_type, bad_value
 from gpuann.io import columns, raw
@@ -73,6 +75,7 @@ def write_vectors(
     parts = Chunks.of(where, rows)
     if 0 in parts.shape:
         raise bad_value(where, "rows", "be one at least, of one component at least", parts.shape)
+    check_target(where, place, parts.dtype)
     if suffix in _RAW:
         raw.write_file(where, place, suffix, parts, header_bits)
     elif suffix in (".hdf5", ".h5"):
@@ -82,6 +85,16 @@ def write_vectors(
     else:
         columns.write_arrow(where, place, suffix, parts, column or "vector")
     return parts.shape
+
+
+def check_target(where: str, path: Path, dtype: np.dtype[Any]) -> None:
+    """Raise unless a file of that name can be written and hold rows of a dtype."""
+    place, suffix = given_path(where, path)
+    if not place.parent.is_dir():
+        raise bad_value(where, str(place.parent), "be a folder", "none of that name")
+    if place.is_dir() and suffix != ".lance":
+        raise bad_value(where, str(place), "be the name of a file", "a folder")
+    raw.check_dtype(where, suffix, dtype)
 
 
 def given_path(where: str, path: Any) -> tuple[Path, str]:

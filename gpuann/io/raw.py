@@ -80,15 +80,18 @@ def _open_binary(where: str, path: Path, dtype: np.dtype[Any], size: int) -> Hos
     raise damaged(where, path, f"its header does not tell of {size} bytes")
 
 
+def check_dtype(where: str, suffix: str, dtype: np.dtype[Any]) -> None:
+    """Raise unless a format can hold rows of a dtype."""
+    wanted = (TEXMEX | BINARY).get(suffix)
+    if wanted is not None and dtype != np.dtype(wanted):
+        name = np.dtype(wanted).name
+        way_out = f"convert it with rows.astype(numpy.{name})"
+        raise bad_type(where, "rows", f"be {name} for {suffix}", dtype, way_out)
+
+
 def write_file(where: str, path: Path, suffix: str, rows: Chunks, header_bits: int) -> None:
-    """Write rows; the file has its name once it is whole."""
-    if suffix == ".npy":
-        dtype = rows.dtype
-    else:
-        dtype = np.dtype((TEXMEX | BINARY)[suffix])
-        if rows.dtype != dtype:
-            way_out = f"convert it with rows.astype(numpy.{dtype.name})"
-            raise bad_type(where, "rows", f"be {dtype.name} for {suffix}", rows.dtype, way_out)
+    """Write rows, whose dtype has been checked; the file has its name once it is whole."""
+    dtype = rows.dtype if suffix == ".npy" else np.dtype((TEXMEX | BINARY)[suffix])
     n, dim = rows.shape
     if header_bits == 32 and suffix in BINARY and max(n, dim) >= 1 << 32:
         raise bad_value(where, "header_bits", "be 64 for so many rows", header_bits)

@@ -10,17 +10,19 @@ import numpy as np
 from gpuann import validate
 from gpuann._nvtx import annotate
 from gpuann.arrays import HostArray
+from gpuann.distributed.file_parts import FileParts
 from gpuann.distributed.folder import (
     change,
     given_folder,
     no_index_yet,
-    open_shards,
+    open_files,
+    open_shard,
     write_each,
     write_shard,
 )
 from gpuann.distributed.manifest import Manifest, exists, read_manifest, reading
-from gpuann.distributed.shard import build_part, shard_of
-from gpuann.distributed.shard_file import KIND, models_in, read_shard
+from gpuann.distributed.shard import Shard, build_part, shard_of
+from gpuann.distributed.shard_file import KIND, REFINED, models_in
 from gpuann.errors import bad_value
 from gpuann.partitioned import sharded
 from gpuann.partitioned.sharded import ShardedIndex
@@ -55,7 +57,9 @@ def save(folder: Any, index: ShardedIndex, *, replace: bool = False) -> None:
 
 
 @annotate("shards.load")
-def load(folder: Any, devices: Sequence[str], *, n_replicas: int = 1) -> ShardedIndex:
+def load(
+    folder: Any, devices: Sequence[str], *, n_replicas: int = 1, verify: bool = True
+) -> ShardedIndex:
     """The index of a folder, or of one index file, on any number of devices; see `from_shards`.
 
     Parameters
@@ -63,17 +67,40 @@ def load(folder: Any, devices: Sequence[str], *, n_replicas: int = 1) -> Sharded
     folder : path; that of a file which ivf_flat.save and the like wrote is cut by rows
     devices : list of {"cpu", "cuda", "cuda:N"}; a device may come several times
     n_replicas : int, default 1; devices that hold each partition
+    verify : bool, default True; compare the checksums of all files first, which reads them once
 
     Notes
     -----
-    Every checksum is compared. Memory one partition at a time on the host, beside the index.
+    Cost   with as many partitions as files each has one; else every list is cut evenly, and each
+           partition's rows, and no others, are read from the files. A checksum is that of a whole
+           array: with `verify` all files are read once more, 64 MiB at a time, whatever the number
+           of devices. Without it those of the centres, codebooks and sizes of lists are compared.
+    Memory one partition at a time on the host, beside the index.
     """
     where = "shards.load"
+    places = sharded.backends_of(where, devices, n_replicas)
+    n_parts = len(places) // n_replicas
     if isinstance(folder, str | Path) and Path(folder).is_file():
-        alone = [read_shard(where, Path(folder), mapped=True)]
-        return sharded.place(where, alone, devices, n_replicas, "shared")
-    manifest, shards = open_shards(where, folder, mapped=True)
-    return sharded.place(where, shards, devices, n_replicas, manifest.scope)
+        file = StoredFile(where, Path(folder), KIND, REFINED)
+        if file.kind == REFINED:
+            way_out = "load it with gpuann.load, and save its `inner` by itself"
+            raise bad_value(where, str(folder), "hold an index alone", "rows beside it", way_out)
+        if verify:
+            file.verify()
+        return sharded.place_parts(where, FileParts(where, [file], n_parts), places, n_replicas)
+    place = given_folder(where, folder)
+
+    def read(manifest: Manifest) -> tuple[Manifest, list[Shard] | FileParts]:
+        if manifest.scope == "shared" and n_parts != len(manifest.shards):
+            files = open_files(where, place, manifest, verify=verify)
+            return manifest, FileParts(where, files, n_parts)
+        entries = manifest.shards
+        return manifest, [open_shard(where, place, e, mapped=True, verify=verify) for e in entries]
+
+    manifest, found = reading(where, place, read)
+    if isinstance(found, FileParts):
+        return sharded.place_parts(where, found, places, n_replicas)
+    return sharded.place(where, found, devices, n_replicas, manifest.scope)
 
 
 @annotate("shards.extend")

@@ -12,6 +12,7 @@ from gpuann import arrays, backends, kinds, validate
 from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.codecs import vectors
+from gpuann.distributed.file_parts import FileParts
 from gpuann.distributed.reshard import check_same, given_shards, id_cuts, run_of_ids
 from gpuann.distributed.shard import Part, Shard, distinct
 from gpuann.engine import ivf, survivors
@@ -84,6 +85,24 @@ def place(
     on = [[s % n_parts + r * n_parts for r in range(n_replicas)] for s in range(n_shards)]
     shape, next_id = (first.metric, first.dim), max(shard.next_id for shard in shards)
     return assemble(where, *shape, places, on, fill, next_id, at_once=1)
+
+
+def place_parts(
+    where: str, parts: FileParts, places: list[Backend], n_replicas: int
+) -> ShardedIndex:
+    """An index of files in as many parts as there are places for, one read at a time."""
+    n_parts, first = len(places) // n_replicas, parts.first
+    held: dict[int, Shard] = {}  # the last one read: its replicas come one after the other
+
+    def fill(place: int, number: int) -> Made:
+        if number not in held:
+            held.clear()
+            held[number] = parts.read(number)
+        return held[number].on(places[place]), first.models
+
+    on = [[s + r * n_parts for r in range(n_replicas)] for s in range(n_parts)]
+    shape = first.metric, first.dim
+    return assemble(where, *shape, places, on, fill, parts.next_id, at_once=1)
 
 
 Made = tuple[Part, TrainedModels | None]

@@ -12,15 +12,14 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.codecs import payloads
 from gpuann.distributed import blocks
-from gpuann.distributed.folder import given_folder
+from gpuann.distributed.folder import given_folder, open_files
 from gpuann.distributed.manifest import Manifest, reading
 from gpuann.distributed.reshard import check_same, given_shards
 from gpuann.distributed.shard import Shard, distinct
-from gpuann.distributed.shard_file import KIND, ROWS, models_in
+from gpuann.distributed.shard_file import ROWS, models_in
 from gpuann.engine import building, ivf
 from gpuann.errors import bad_type, bad_value
 from gpuann.metric import Metric
-from gpuann.storage import StoredFile
 from gpuann.trained import TrainedModels
 
 _ALIGNED = 64  # bytes: where arrays begin in a block
@@ -66,13 +65,7 @@ def _in_files(where: str, place: Path, manifest: Manifest, verify: bool) -> Stor
     if manifest.scope != "shared":
         rule, way_out = 'be of scope "shared"', "load it with shards.load"
         raise bad_value(where, str(place), rule, f'"{manifest.scope}"', way_out)
-    files = [StoredFile(where, place / entry.file, KIND) for entry in manifest.shards]
-    for file, entry in zip(files, manifest.shards, strict=True):
-        if verify:
-            file.verify()
-        found = file.about["fingerprint"], file.entries["ids"].shape[0]
-        if found != (entry.fingerprint, entry.n_rows):
-            raise bad_value(where, str(file.path), "be as the manifest says", "another shard")
+    files = open_files(where, place, manifest, verify=verify)
     how = metrics.check(where, manifest.shards[0].metric)
     sources = [blocks.FileSource(file) for file in files]
     radius = [file.read("radius") for file in files]
