@@ -126,15 +126,25 @@ def _from_host(
         needed, place = np.unique(names, return_inverse=True)
         present = needed >= 0
         place = (place - np.count_nonzero(~present)).reshape(names.shape)
-        picked = np.ascontiguousarray(rows[needed[present]])
-        validate.finite(where, "dataset", picked, numbers=needed[present])
-        picked = backend.put(picked)
+        picked = backend.put(_picked(where, backend, rows, needed[present]))
         scale = vectors.cosine_scale(xp, picked) if how == "cosine" else None
         at = backend.put(np.where(names >= 0, place, -1))
         queries = backend.put(x[part])
         found = _refined(backend, picked, queries, at, backend.put(names), k, how, scale)
         dists[part], ids[part] = found
     return dists, ids
+
+
+def _picked(where: str, backend: Backend, rows: HostArray, numbers: HostArray) -> HostArray:
+    """Some rows (n, dim), C-contiguous, all numbers finite."""
+    picked = np.empty((len(numbers), rows.shape[1]), rows.dtype)
+
+    def pick(part: slice) -> None:
+        picked[part] = rows[numbers[part]]
+        validate.finite(where, "dataset", picked[part], numbers=numbers[part])
+
+    backend.over_rows(pick, *picked.shape)
+    return picked
 
 
 def _refined(

@@ -187,7 +187,7 @@ ERRORS = {
     "ivf_pq.load: .* must hold an index of ivf_pq, got one of refined; load it with refined.load": (
         lambda _i, path: ivf_pq.load(path)
     ),
-    "must be a gpuann index, got 'gpuann refined index'": (
+    "must hold an index alone, got rows beside it; load it with gpuann.load, and save its": (
         lambda _i, path: shards.load(path, ["cpu"])
     ),
 }

@@ -49,13 +49,13 @@ class Config(NamedTuple):
 
 
 def list_counts(n: int, grid: str) -> list[int]:
-    """Inverted lists to try: the power of two next to sqrt(n), and in the full grid four times it.
+    """Inverted lists to try: the power of two next to sqrt(n); full: also twice and four times it.
 
     >>> list_counts(1_000_000, "full")
-    [1024, 4096]
+    [1024, 2048, 4096]
     """
     base = 1 << max(2, round(0.5 * (n.bit_length() - 0.5)))
-    return [base, 4 * base] if grid == "full" else [base]
+    return [base, 2 * base, 4 * base] if grid == "full" else [base]
 
 
 def probes(n_lists: int) -> list[int]:
