@@ -3,12 +3,13 @@
 import os
 import zlib
 
+import kept
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 import gpuann
-from gpuann.cuda import device
+from gpuann.cuda import compile, device
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
@@ -20,6 +21,14 @@ settings.load_profile("ci")
 def rng(request):
     """A generator seeded by the test's name."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kept_binaries():
+    """Every text is compiled once; tests of NVRTC itself put `compile.build` back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile, "build", kept.build)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -70,13 +70,16 @@ class Program:
 
 
 class Interpreter:
-    """An engine: compiles a kernel's text once and runs the PTX."""
+    """An engine: compiles a kernel's text once and runs the PTX.
+
+    For "sm_90" that is the PTX of the very program whose binary a GPU runs.
+    """
 
     # shared by all interpreters: what they compile depends on the key alone
     _texts: ClassVar[dict[tuple, str]] = {}
     _programs: ClassVar[dict[tuple, Program]] = {}
 
-    def __init__(self, arch: str = "compute_90", compile: Callable[[str, str], str] | None = None):
+    def __init__(self, arch: str = "sm_90", compile: Callable[[str, str], str] | None = None):
         self._arch, self._compile = arch, compile
 
     def program(self, text: str, entry: str) -> Program:
