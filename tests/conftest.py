@@ -1,5 +1,6 @@
 """Fixtures of all tests."""
 
+import gc
 import os
 import zlib
 
@@ -43,6 +44,12 @@ def threads():
     """Sets the number of threads; puts it back after the test."""
     yield gpuann.set_num_threads
     gpuann.set_num_threads(None)
+
+
+def pytest_collection_finish():
+    """What is there by now stays until the end: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header():

@@ -5,6 +5,7 @@ a kernel. What it does not know, it refuses. Not modelled: races, clocks, approx
 the payload of a float64 NaN.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -92,6 +93,9 @@ class Interpreter:
             self._texts[key] = compile(text, self._arch)
         if (*key, entry) not in self._programs:
             self._programs[*key, entry] = Program(self._texts[key], entry)
+            # it stays: its thirty thousand objects need not be looked at in every later collection
+            gc.collect()
+            gc.freeze()
         return self._programs[*key, entry]
 
     def launch(
