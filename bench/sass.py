@@ -46,7 +46,7 @@ def product_loop(variant: Source, entry: str, arch: str) -> Loop | None:
     if tool is None:
         raise FileNotFoundError("bench.sass: nvdisasm must be installed: pip install '.[test]'")
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(compile.build(variant.text, f"sm_{arch}", "CUBIN")[0])
+        file.write(compile.build(variant.text, f"sm_{arch}").cubin)
         file.flush()
         text = subprocess.run([tool, "-c", file.name], capture_output=True, text=True, check=True)
     return loop_of(section(text.stdout, variant.symbol(entry)))

@@ -1,14 +1,16 @@
 """Fixtures of all tests."""
 
+import gc
 import os
 import zlib
 
+import kept
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
 import gpuann
-from gpuann.cuda import device
+from gpuann.cuda import compile, device
 
 settings.register_profile(
     "ci", derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
@@ -20,6 +22,14 @@ settings.load_profile("ci")
 def rng(request):
     """A generator seeded by the test's name."""
     return np.random.default_rng(zlib.crc32(request.node.nodeid.encode()))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def kept_binaries():
+    """Every text is compiled once; tests of NVRTC itself put `compile.build` back."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compile, "build", kept.build)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +44,12 @@ def threads():
     """Sets the number of threads; puts it back after the test."""
     yield gpuann.set_num_threads
     gpuann.set_num_threads(None)
+
+
+def pytest_collection_finish():
+    """What is there by now stays until the end: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header():

@@ -11,6 +11,7 @@ from emu import Fibers
 from engines import needs_fibers
 
 from gpuann import brute_force, index_factory, ivf_flat, planning
+from gpuann.codecs import opq
 from gpuann.dask import ServeParams
 from gpuann.dask.counters import Counters
 from gpuann.dask.hedging import Replica, ShardState, ask
@@ -66,7 +67,8 @@ def test_bytes_are_those_of_a_built_index(rng, text, metric, dtype):
 @needs_fibers
 @pytest.mark.parametrize("text", INDEXES)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
-def test_bytes_are_those_of_an_index_on_cuda(rng, text, dtype):
+def test_bytes_are_those_of_an_index_on_cuda(rng, monkeypatch, text, dtype):
+    monkeypatch.setattr(opq, "N_ITERS", 2)  # however often: an OPQ matrix takes the same bytes
     with emulated.stands_in(emulated.EmulatedDevice(Fibers(checked=False))):
         made, rows = index_factory(DIM, text, **few(text)), data(rng, 331, dtype)
         index = made.build(rows, device="cuda")

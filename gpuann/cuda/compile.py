@@ -34,6 +34,15 @@ class Resources(NamedTuple):
     """Bytes stored and loaded."""
 
 
+class Built(NamedTuple):
+    """What NVRTC makes of a text."""
+
+    cubin: bytes
+    ptx: str
+    """What the binary was made of."""
+    log: str
+
+
 def why_not() -> str | None:
     """What is missing for compiling, or None."""
     try:
@@ -82,19 +91,19 @@ def cubin(text: str, arch: str) -> bytes:
             return binary
     except (OSError, ValueError):
         pass  # not there, or not whole
-    binary, _ = build(text, arch, "CUBIN")
+    binary = build(text, arch).cubin
     _write(path, hashlib.sha256(binary).hexdigest().encode() + b"\n" + binary)
     return binary
 
 
 def ptx(text: str, arch: str) -> str:
-    """The PTX of a kernel text for "compute_90" and the like; not cached."""
-    return build(text, arch, "PTX")[0].rstrip(b"\0").decode()
+    """The PTX of a kernel text for "sm_90", "compute_90" and the like; not cached."""
+    return build(text, arch).ptx
 
 
 def report(text: str, arch: str) -> dict[str, Resources]:
     """Compile and tell what each entry takes."""
-    _, log = build(text, arch, "CUBIN")
+    log = build(text, arch).log
 
     def number(pattern: str, part: str) -> int:
         return sum(int(n) for n in re.findall(pattern, part))
@@ -110,8 +119,8 @@ def report(text: str, arch: str) -> dict[str, Resources]:
     }
 
 
-def build(text: str, arch: str, kind: str) -> tuple[bytes, str]:
-    """Run NVRTC -> the "CUBIN" or "PTX", and the log."""
+def build(text: str, arch: str) -> Built:
+    """Run NVRTC for "sm_90" or, without a binary, for "compute_90" and the like."""
     library = _nvrtc()
     options = [f"-arch={arch}", *OPTIONS, *(f"-I{folder}" for folder in _headers())]
     program = ctypes.c_void_p()
@@ -126,7 +135,8 @@ def build(text: str, arch: str, kind: str) -> tuple[bytes, str]:
         log = _read(program, "ProgramLog").rstrip(b"\0").decode(errors="replace")
         if status:
             raise BackendError(message("gpuann", "kernel", f"compile for {arch}", f"\n{log}"))
-        return _read(program, kind), log
+        binary = _read(program, "CUBIN") if arch.startswith("sm_") else b""
+        return Built(binary, _read(program, "PTX").rstrip(b"\0").decode(), log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 

@@ -5,6 +5,7 @@ a kernel. What it does not know, it refuses. Not modelled: races, clocks, approx
 the payload of a float64 NaN.
 """
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -70,13 +71,16 @@ class Program:
 
 
 class Interpreter:
-    """An engine: compiles a kernel's text once and runs the PTX."""
+    """An engine: compiles a kernel's text once and runs the PTX.
+
+    For "sm_90" that is the PTX of the very program whose binary a GPU runs.
+    """
 
     # shared by all interpreters: what they compile depends on the key alone
     _texts: ClassVar[dict[tuple, str]] = {}
     _programs: ClassVar[dict[tuple, Program]] = {}
 
-    def __init__(self, arch: str = "compute_90", compile: Callable[[str, str], str] | None = None):
+    def __init__(self, arch: str = "sm_90", compile: Callable[[str, str], str] | None = None):
         self._arch, self._compile = arch, compile
 
     def program(self, text: str, entry: str) -> Program:
@@ -89,6 +93,9 @@ class Interpreter:
             self._texts[key] = compile(text, self._arch)
         if (*key, entry) not in self._programs:
             self._programs[*key, entry] = Program(self._texts[key], entry)
+            # it stays: its thirty thousand objects need not be looked at in every later collection
+            gc.collect()
+            gc.freeze()
         return self._programs[*key, entry]
 
     def launch(

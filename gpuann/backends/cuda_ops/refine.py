@@ -2,7 +2,7 @@
 
 from gpuann._nvtx import annotate
 from gpuann.backends.cuda_ops._select import capacity, check_dim
-from gpuann.backends.cuda_ops._sizes import BYTES_PER_PLACE
+from gpuann.backends.cuda_ops._sizes import BLOCK, BYTES_PER_PLACE, GROUP
 from gpuann.backends.seam import Array
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import arguments, launch
@@ -27,7 +27,9 @@ def refine(
     dists, names = xp.empty((n_queries, k), xp.float32), xp.empty((n_queries, k), xp.int64)
     if n_queries == 0:
         return dists, names
-    places = capacity("refine", device, k)
+    # places for all candidates are enough, but for those that a block looks at together
+    enough = max(BLOCK // GROUP, 1 << (max(k, candidates.shape[1]) - 1).bit_length())
+    places = min(capacity("refine", device, k), enough)
     work = arguments(
         device,
         variants.refine(vectors.dtype),

@@ -39,7 +39,7 @@ static bool was_fenced(uint32_t write_time) {
 
 // ---- traces
 static bool is_live(const Trace& trace, bool shared) {
-    return trace.time >= (shared ? block_start : launch_start);
+    return trace.time() >= (shared ? block_start : launch_start);
 }
 
 static uint16_t warp_of(uint16_t actor) {
@@ -50,7 +50,7 @@ static uint16_t warp_of(uint16_t actor) {
 }
 
 static bool from_earlier_block(const Trace& trace) {
-    return trace.earlier_block || trace.time < block_start;
+    return trace.earlier_block() || trace.time() < block_start;
 }
 
 // Is everything in the trace ordered before what the current thread does now?
@@ -58,10 +58,10 @@ static bool is_ordered(const Trace& trace) {
     if (from_earlier_block(trace)) {
         return false;
     }
-    if (trace.time < last_barrier || trace.actor == current->thread) {
+    if (trace.time() < last_barrier || trace.actor() == current->thread) {
         return true;
     }
-    return warp_of(trace.actor) == current->warp && trace.time < current->warp_sync;
+    return warp_of(trace.actor()) == current->warp && trace.time() < current->warp_sync;
 }
 
 static uint16_t together(uint16_t actor, const Fiber& fiber) {
@@ -73,15 +73,13 @@ static uint16_t together(uint16_t actor, const Fiber& fiber) {
 
 // The trace once the current thread has added its own access.
 static Trace extended(const Trace& before, bool live, bool deliberate) {
-    Trace after{now, static_cast<uint16_t>(current->thread), deliberate, false, false};
+    const auto actor = static_cast<uint16_t>(current->thread);
     if (!live || is_ordered(before)) {
-        return after;
+        return trace_of(now, actor, deliberate, false);
     }
-    after.earlier_block = from_earlier_block(before);
-    if (before.time >= block_start) {
-        after.actor = together(before.actor, *current);
-    }
-    return after;
+    const bool own_block = before.time() >= block_start;
+    return trace_of(now, own_block ? together(before.actor(), *current) : actor, deliberate,
+                    from_earlier_block(before));
 }
 
 // ---- reports
@@ -111,10 +109,10 @@ static std::string actor_text(const Trace& trace) {
     if (from_earlier_block(trace)) {
         return "another block";
     }
-    if (trace.actor == SEVERAL_WARPS || trace.actor & LANES_OF_WARP) {
+    if (trace.actor() == SEVERAL_WARPS || trace.actor() & LANES_OF_WARP) {
         return "several threads";
     }
-    return "thread " + std::to_string(trace.actor);
+    return "thread " + std::to_string(trace.actor());
 }
 
 [[noreturn]] static void fail_race(const Step& step, const Trace& other, const char* other_verb) {
@@ -125,7 +123,7 @@ static std::string actor_text(const Trace& trace) {
 
 // ---- one byte
 static void check_against_writes(const Step& step, const Trace& write) {
-    const char* other = write.deliberate ? "an atomic or volatile write" : "a write";
+    const char* other = write.deliberate() ? "an atomic or volatile write" : "a write";
     if (!is_deliberate(step.access)) {
         if (!is_ordered(write)) {
             fail_race(step, write, other);
@@ -133,12 +131,12 @@ static void check_against_writes(const Step& step, const Trace& write) {
         return;
     }
     if (is_write(step.access)) {
-        if (!write.deliberate && !is_ordered(write)) {
+        if (!write.deliberate() && !is_ordered(write)) {
             fail_race(step, write, other);
         }
         return;
     }
-    if (!write.deliberate && from_earlier_block(write) && !was_fenced(write.time)) {
+    if (!write.deliberate() && from_earlier_block(write) && !was_fenced(write.time())) {
         fail("race on %s byte %ld: read of what another block wrote without a __threadfence since",
              describe(step.region).c_str(), step.offset);
     }
@@ -152,7 +150,7 @@ static void check_byte(const Step& step, Cell& cell) {
         fail("%s of uninitialised shared memory: %s byte %ld", verb_of(step.access),
              describe(step.region).c_str(), step.offset);
     }
-    if (written && cell.write.in_flight) {
+    if (written && cell.write.in_flight()) {
         fail("%s of %s byte %ld while a cp.async into it is in flight", verb_of(step.access),
              describe(step.region).c_str(), step.offset);
     }
@@ -175,7 +173,7 @@ static void check_byte(const Step& step, Cell& cell) {
 
 // ---- one access
 static bool is_same(const Cell& a, const Cell& b) {
-    return __builtin_memcmp(&a, &b, sizeof(Cell)) == 0;
+    return ((a.write.bits ^ b.write.bits) | (a.read.bits ^ b.read.bits)) == 0;
 }
 
 // Bytes of one word mostly share their past: what held for the first holds for its equals.
@@ -183,11 +181,13 @@ static void check_bytes(const Region& region, const char* address, unsigned long
                         Access access) {
     long offset = region.offset_of(address);
     Cell* cells = region.cells + offset;
-    Cell before = cells[0];
-    check_byte({access, region, offset}, cells[0]);
+    const Cell before = cells[0];
+    Cell after = before;
+    check_byte({access, region, offset}, after);
+    cells[0] = after;
     for (unsigned long i = 1; i < bytes; i++) {
         if (is_same(cells[i], before)) {
-            cells[i] = cells[0];
+            cells[i] = after;
         } else {
             check_byte({access, region, offset + static_cast<long>(i)}, cells[i]);
         }
@@ -228,7 +228,7 @@ void check_access(const void* address, unsigned long bytes, Access access) {
     }
     Region& region = region_of(byte, bytes, verb_of(access));
     bool one_word = bytes <= 16 && is_power_of_two(bytes);
-    if (one_word && reinterpret_cast<uintptr_t>(address) % bytes != 0) {
+    if (one_word && (reinterpret_cast<uintptr_t>(address) & (bytes - 1)) != 0) {
         fail("misaligned %s of %lu bytes at byte %ld of %s", verb_of(access), bytes,
              region.offset_of(address), describe(region).c_str());
     }
@@ -246,7 +246,7 @@ constexpr unsigned COPIED_BYTES = 16;
 static void set_in_flight(const Region& region, const char* target, bool in_flight) {
     Cell* cells = region.cells + region.offset_of(target);
     for (unsigned i = 0; i < COPIED_BYTES; i++) {
-        cells[i].write.in_flight = in_flight;
+        cells[i].write.set_in_flight(in_flight);
     }
 }
 

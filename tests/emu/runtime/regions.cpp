@@ -14,7 +14,11 @@ __attribute__((visibility("hidden"))) extern char __bss_start[];
 namespace emu {
 
 static std::vector<Region> regions;  // by address
-static Region* last_found;
+
+// Where addresses were found lately, by page; kernels alternate between a few buffers.
+constexpr size_t RECENT = 64;
+static Region nowhere;
+static Region* recent[RECENT];
 
 bool is_constant(const void* address) { return address >= __ehdr_start && address < __bss_start; }
 
@@ -87,7 +91,7 @@ void set_regions() {
     }
     drop_cells(regions);
     regions = std::move(wanted);
-    last_found = nullptr;
+    std::fill_n(recent, RECENT, &nowhere);
 }
 
 // Cells take sixteen times the memory they watch: those of large buffers are given back.
@@ -108,15 +112,16 @@ static std::vector<Region>::iterator first_above(const char* address) {
 
 Region* find_region(const void* address) {
     const char* byte = static_cast<const char*>(address);
-    if (last_found && byte >= last_found->low && byte < last_found->high) {
-        return last_found;
+    Region*& found = recent[reinterpret_cast<uintptr_t>(address) / 4096 % RECENT];
+    if (byte >= found->low && byte < found->high) {
+        return found;
     }
     auto above = first_above(byte);
     if (above == regions.begin() || byte >= (above - 1)->high) {
         return nullptr;
     }
-    last_found = &*(above - 1);
-    return last_found;
+    found = &*(above - 1);
+    return found;
 }
 
 // Python puts the labels of the buffers in.

@@ -241,10 +241,13 @@ static float half_of(unsigned word, unsigned which) {
 
 // Nearest float32 to the sum that is not further from zero: hardware may cut off.
 static float cut_off(double sum) {
-    const float nearest = static_cast<float>(sum);
-    const double size = sum < 0 ? -sum : sum;
-    const double got = nearest < 0 ? -static_cast<double>(nearest) : nearest;
-    return got > size ? __builtin_nextafterf(nearest, 0.0f) : nearest;
+    float nearest = static_cast<float>(sum);
+    const bool is_further = __builtin_fabs(static_cast<double>(nearest)) > __builtin_fabs(sum);
+    uint32_t bits;
+    __builtin_memcpy(&bits, &nearest, sizeof(bits));
+    bits -= is_further;  // the float32 before it, as seen from zero; no branch can foresee which
+    __builtin_memcpy(&nearest, &bits, sizeof(bits));
+    return nearest;
 }
 
 // d = a b + c of 16 x 16 and 16 x 8 halves, summed one product after the other: hardware keeps no
@@ -267,8 +270,8 @@ static void complete_product(void** slots, unsigned arrived) {
         }
     }
     for (unsigned i = 0; i < 16; i++) {
-        for (unsigned j = 0; j < 8; j++) {
-            for (unsigned k = 0; k < 16; k++) {
+        for (unsigned k = 0; k < 16; k++) {
+            for (unsigned j = 0; j < 8; j++) {  // inside: eight sums that wait for nobody
                 const double product = static_cast<double>(a[i][k]) * static_cast<double>(b[k][j]);
                 d[i][j] = cut_off(static_cast<double>(d[i][j]) + product);
             }
