@@ -4,7 +4,9 @@
 
 The order of work: every peer builds its grid; a pass over some queries finds the recall of every
 setting and warms it up; then all settings are timed in turns, one call of each library after the
-other. The file is written after every turn, so a run that is stopped leaves what it has.
+other, those of each spread over the turn and every other turn in reverse: what disturbs a part of a
+turn meets all libraries. The file is written after every turn, so a run that is stopped leaves what
+it has.
 """
 
 import argparse
@@ -43,7 +45,7 @@ class Run:
             "machine": machine.about(),
             "threads": asked.threads,
             "command": command(),
-            "train": {"points": peers.TRAIN_POINTS, "iterations": peers.TRAIN_ITERS},
+            "train": peers.TRAINING,
             "peers": {},
             "sets": [],
             "builds": [],
@@ -142,16 +144,9 @@ class Run:
 
     def turn(self, points: list[dict[str, Any]], data: truth.Stored, turn: int) -> None:
         """Each setting once for each batch; one library after the other."""
-        rank: dict[str, int] = {}
-        order = []
-        for point in points:
-            rank[point["peer"]] = rank.get(point["peer"], 0) + 1
-            order.append((rank[point["peer"]], point))
-        order.sort(key=lambda o: o[0])
+        order = spread_over_turn(points, turn)
         label = f"turn {turn + 1} of {self.asked.turns}"
-        for batch, (_, point) in _bar(
-            [(batch, o) for batch in self.asked.batch for o in order], label
-        ):
+        for batch, point in _bar([(b, p) for b in self.asked.batch for p in order], label):
             size = min(batch, len(data.queries))
             # a library that takes minutes for a batch is asked a part of it
             expected = point["first_seconds"] * size / min(RECALL_QUERIES, len(data.queries))
@@ -201,6 +196,18 @@ class Run:
         for name in ("builds", "points", "errors"):
             whole = whole.replace(f'"{name}": [{{', f'\n"{name}": [\n{{')
         self.asked.out.write_text(whole.replace("}}, {", "}},\n{") + "\n")
+
+
+def spread_over_turn(points: list[dict[str, Any]], turn: int) -> list[dict[str, Any]]:
+    """The points of a turn in the order of timing: three settings of a library are at a sixth, a
+    half and five sixths of the turn; odd turns go backwards.
+    """
+    of_peer: dict[str, list[dict[str, Any]]] = {}
+    for point in points:
+        of_peer.setdefault(point["peer"], []).append(point)
+    placed = [((i + 0.5) / len(own), p) for own in of_peer.values() for i, p in enumerate(own)]
+    ordered = [point for _, point in sorted(placed, key=lambda place: place[0])]
+    return ordered[::-1] if turn % 2 else ordered
 
 
 def command() -> str:

@@ -18,8 +18,10 @@ CHUNK_FLOATS = 1 << 23  # of one chunk as float32: 32 MiB
 _CHECKED_FLOATS = 1 << 18  # that are looked at twice: a CPU's cache holds them meanwhile
 
 
-def as_host(where: str, name: str, data: Any) -> HostArray:
-    """Anything array-like -> a NumPy array, without a copy where it is one already."""
+def as_host(where: str, name: str, data: Any, way_out: str | None = None) -> HostArray:
+    """Anything array-like -> a NumPy array, without a copy where it is one already; of anything
+    else the error has the way out.
+    """
     if isinstance(data, np.ma.MaskedArray):
         raise bad_type(where, name, "be an array without a mask", "a masked array")
     if on_cuda(data):
@@ -33,7 +35,7 @@ def as_host(where: str, name: str, data: Any) -> HostArray:
         return np.asarray(data)
     if hasattr(data, "__dlpack__"):
         return np.from_dlpack(data)
-    raise bad_type(where, name, "be an array", type(data).__name__)
+    raise bad_type(where, name, "be an array", type(data).__name__, way_out)
 
 
 def queries(where: str, data: Any, dim: int) -> HostArray:

@@ -35,7 +35,8 @@ _ELSEWHERE = (
     (r"Residual.*|RCQ.*|R?RQ.*|LSQ.*|PRQ.*|PLSQ.*", "one quantiser of residuals: PQ and a number"),
     (r"RaBitQ.*|LSH.*|ZnLattice.*|Lattice.*|Zn.*", "use PQ and a number, 4 to 8 bits a code"),
     (r"SQ(4|6|fp16|bf16|8_.*)|SQ8bit.*", "use SQ8, or Flat with rows of float16"),
-    (r"PQ\d+x?\d*fsr?.*|PQ.*\+.*|PQ\d+np", "use PQ and a number: the scan is chosen by itself"),
+    (r"PQ\d+x?\d*fsr?.*", "use PQ and a number, x4 for the same codes: there is no fast-scan"),
+    (r"PQ.*\+.*|PQ\d+np", "use PQ and a number, with RFlat at the end for exact distances"),
     (r"IMI.*|IVF.*\(.*\)", "use IVF and a number: centres are compared exactly"),
     (r"Refine\(.*\)", "use RFlat: rows are kept as they are"),
 )

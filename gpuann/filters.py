@@ -180,13 +180,13 @@ def given(where: str, name: str, value: Any) -> Filter | None:
     """A filter as a search takes it: one of the above, a boolean array, ids, or None."""
     if value is None or isinstance(value, Filter):
         return value
-    array = arrays.as_host(where, name, value)
+    way_out = "make one of ids or booleans with gpuann.filters"
+    array = arrays.as_host(where, name, value, way_out)
     if array.dtype == bool:
         return from_mask(array)
     if array.dtype.kind == "i" or array.shape == (0,):
         return from_ids(array)
-    rule, way_out = "be a filter, booleans or ids", "make one with gpuann.filters"
-    raise bad_type(where, name, rule, array.dtype, way_out)
+    raise bad_type(where, name, "be a filter, booleans or ids", array.dtype, way_out)
 
 
 def _words(where: str, name: str, value: Any, axes: tuple[int, ...]) -> HostArray:

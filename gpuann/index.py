@@ -14,6 +14,7 @@ from gpuann.backends.seam import Array
 from gpuann.engine import graphs, ivf, survivors
 from gpuann.errors import bad_value, warn
 from gpuann.filters import Filter, Keep
+from gpuann.hints import Hints
 from gpuann.metric import Metric, check, reported
 from gpuann.params import IvfIndexParams, IvfSearchParams
 
@@ -21,7 +22,7 @@ I = TypeVar("I", bound="IvfIndex")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class IvfIndex:
+class IvfIndex(Hints):
     """An inverted-file index: immutable, arrays on its device."""
 
     core: ivf.Core

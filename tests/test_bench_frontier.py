@@ -83,6 +83,25 @@ def test_the_same_parameters_under_other_names():
     assert frontiers.alike({"points": near}) == []
 
 
+def test_of_two_ways_of_a_library_the_faster_counts():
+    ours = point(0, 0.9, 9.0) | {"peer": "gpuann", "build": {"n_lists": 64}}
+    theirs = point(0, 0.9, 5.0) | {"peer": "faiss", "build": {"factory": "IVF64,Flat"}}
+    plain, by_list = {"nprobe": 8}, {"nprobe": 8, "by": "list"}
+    ways = [theirs | {"search": plain}, theirs | {"search": by_list, "qps": 7.0}]
+    for two in (ways, ways[::-1]):
+        lines = frontiers.alike({"points": [ours | {"search": {"n_probes": 8}}, *two]})
+        assert lines[3] == "| x, 64 lists, 8 probes | faiss | 0.900 | 7 |"
+
+
+def test_what_disturbs_a_part_of_a_turn_meets_all_libraries():
+    many = [point(i, 0.9, 1.0) for i in range(6)]
+    few = [point(i, 0.9, 1.0) | {"peer": "b"} for i in range(2)]
+    order = run.spread_over_turn(many + few, 0)
+    assert [p["peer"] for p in order] == ["a", "a", "b", "a", "a", "a", "b", "a"]
+    assert [p["search"]["p"] for p in order if p["peer"] == "a"] == list(range(6))
+    assert run.spread_over_turn(many + few, 1) == order[::-1]
+
+
 def test_stages_of_a_build():
     stages.take()
     assert stages.staged("training", divmod)(7, 2) == (3, 1)

@@ -84,7 +84,7 @@ WRONG = {
     "IVF16,SQ4": "where it says 'SQ4'.*; SQ4 of faiss is not there; use SQ8, or Flat with rows of",
     "IVF16,SQfp16": "SQfp16 of faiss is not there; use SQ8, or Flat",
     "IVF16,SQ9": "where it says 'SQ9'.*nearest is SQ8",
-    "IVF16,PQ4x4fs": "where it says 'PQ4x4fs'.*PQ4x4fs of faiss is not there; use PQ and a number",
+    "IVF16,PQ4x4fs": "where it says 'PQ4x4fs'.*use PQ and a number, x4 for the same codes",
     "IVF16,PQ4x4fsr": "PQ4x4fsr of faiss is not there",
     "IDMap,Flat": "IDMap of faiss is not there; every index has ids of its own: extend",
     "IDMap2,IVF16,Flat": "IDMap2 of faiss is not there",

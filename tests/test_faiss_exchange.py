@@ -202,6 +202,13 @@ def test_other_errors():
         from_faiss(empty)
     with pytest.raises(TypeError, match="to_faiss: index must be an Index of"):
         to_faiss(ROWS)
+    with pytest.raises(ValueError, match="got IndexHNSWFlat; build one of its rows"):
+        from_faiss(train("HNSW4,Flat", inner=False, rows=ROWS[:50]))
+    inside = faiss.index_factory(16, "IDMap2,IVF4,Flat")
+    inside.train(ROWS)
+    inside.add_with_ids(ROWS, np.arange(len(ROWS)))
+    with pytest.raises(ValueError, match=r"be IndexIDMap of IndexFlat.*take faiss\.downcast_index"):
+        from_faiss(inside)
 
 
 def test_types_that_store_other_things_are_refused():

@@ -247,7 +247,7 @@ ERRORS = {
     ),
     "words": (
         lambda i: search(i, keep=np.ones(9, np.uint32)),
-        "filter must be a filter, booleans or ids, got uint32; make one with gpuann.filters",
+        "filter must be a filter, booleans or ids, got uint32; make one of ids or booleans",
     ),
     "other queries": (
         lambda i: search(i, keep=EACH[:3]),

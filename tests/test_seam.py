@@ -16,7 +16,7 @@ OPERATIONS = [name for name in vars(seam.Ops) if not name.startswith("_")]
 
 LEVELS = [
     {"errors", "metric", "atomic", "checksums", "foreign", "_nvtx", "_progress", "_version"},
-    {"validate"},
+    {"hints", "validate"},
     {"params"},
     {"cuda"},
     {"arrays"},

@@ -64,8 +64,9 @@ def probes(n_lists: int) -> list[int]:
     return [p for p in steps if p <= max(1, n_lists // 4)]
 
 
-# both sides train alike: the points of every cluster and the rounds of k-means
-TRAIN_POINTS, TRAIN_ITERS = 64, 10
+# all sides train alike: the points of every cluster, the rounds of k-means, the rows of a codebook
+TRAIN_POINTS, TRAIN_ITERS, CODE_ROWS = 64, 10, 16_384
+TRAINING = {"points": TRAIN_POINTS, "iterations": TRAIN_ITERS, "code_rows": CODE_ROWS}
 
 
 def missing(name: str, has_gpu: bool) -> str | None:

@@ -9,7 +9,7 @@ import numpy as np
 from cuvs.common import Resources
 from cuvs.neighbors import brute_force, cagra, ivf_flat, ivf_pq, ivf_sq, refine
 
-from bench.peers import TRAIN_ITERS, Config, Shape, list_counts, probes
+from bench.peers import TRAIN_ITERS, TRAIN_POINTS, Config, Shape, list_counts, probes
 
 PACKAGE = "cuvs-cu13"
 MODULES = {"IVF-Flat": ivf_flat, "IVF-SQ": ivf_sq, "IVF-PQ+refine": ivf_pq, "CAGRA": cagra}
@@ -38,7 +38,10 @@ def build(rows: np.ndarray, config: Config) -> Any:
     x = cupy.asarray(rows)
     if config.kind == "Flat":
         return config.kind, brute_force.build(x, resources=_resources), x
-    more = {} if config.kind == "CAGRA" else {"kmeans_n_iters": TRAIN_ITERS}
+    more: dict[str, Any] = {}
+    if config.kind != "CAGRA":
+        share = min(1.0, TRAIN_POINTS * config.build["n_lists"] / len(rows))
+        more = {"kmeans_n_iters": TRAIN_ITERS, "kmeans_trainset_fraction": share}
     module = MODULES[config.kind]
     params = module.IndexParams(**config.build, **more)
     return config.kind, module.build(params, x, resources=_resources), x

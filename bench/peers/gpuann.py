@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 import gpuann
-from bench.peers import TRAIN_ITERS, TRAIN_POINTS, Config, Shape, list_counts, probes
+from bench.peers import CODE_ROWS, TRAIN_ITERS, TRAIN_POINTS, Config, Shape, list_counts, probes
 from bench.stages import staged
 from gpuann import brute_force, ivf_flat, ivf_pq, ivf_sq, refined, training
 
@@ -41,7 +41,8 @@ def build(rows: np.ndarray, config: Config) -> Any:
     module = MODULES[config.kind.partition("+")[0]]
     train = {"kmeans_n_iters": TRAIN_ITERS, "max_train_points_per_cluster": TRAIN_POINTS}
     share = {"kmeans_trainset_fraction": 1.0}  # so that the points of a cluster decide alone
-    params = module.IndexParams(**config.build, **train, **share)
+    codes = {"max_train_points_per_pq_code": CODE_ROWS // 256} if module is ivf_pq else {}
+    params = module.IndexParams(**config.build, **train, **share, **codes)
     index = module.build(params, rows, device=DEVICE)
     return refined.build(index, rows) if config.kind.endswith("+refine") else index
 

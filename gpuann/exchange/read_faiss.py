@@ -73,7 +73,8 @@ def from_faiss(index: Any, *, device: str | None = None) -> Any:
     lists = (faiss.IndexIVFFlat, faiss.IndexIVFPQ, faiss.IndexIVFScalarQuantizer)
     if type(given) not in lists:
         rule = "be IndexFlat, IndexIVFFlat, IndexIVFPQ or IndexIVFScalarQuantizer"
-        raise bad_value(where, "index", rule, type(given).__name__)
+        way_out = "build one of its rows, index.reconstruct_n(0, index.ntotal)"
+        raise bad_value(where, "index", rule, type(given).__name__, way_out)
     if not given.is_trained or given.ntotal == 0:
         raise bad_value(where, "index", "have rows", given.ntotal)
     if transform is not None and not isinstance(given, faiss.IndexIVFPQ):
@@ -106,7 +107,11 @@ def _from_flat(
         given = faiss.downcast_index(given.index)
     if type(given) not in flat or given.ntotal == 0:
         got = f"{type(given).__name__} of {given.ntotal} rows"
-        raise bad_value(where, "index", "be IndexFlat with rows", got)
+        rule, way_out = "be IndexFlat with rows", None
+        if ids is not None:
+            rule = "be IndexIDMap of IndexFlat with rows"
+            way_out = "take faiss.downcast_index(index.index): its ids are places in index.id_map"
+        raise bad_value(where, "index", rule, got, way_out)
     rows = given.reconstruct_n(0, given.ntotal)
     validate.finite(where, "rows", rows)
     names = names_of(where, "ids", 0 if ids is None else ids, len(rows))

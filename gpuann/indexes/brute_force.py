@@ -16,6 +16,7 @@ from gpuann.codecs.flat import FlatCodec
 from gpuann.engine import lists, survivors
 from gpuann.engine.ivf import in_batches, without_direction
 from gpuann.filters import Filter, Keep
+from gpuann.hints import Hints
 from gpuann.index import SearchShape, given_filter
 from gpuann.index import search as run_search
 from gpuann.metric import Metric
@@ -23,7 +24,7 @@ from gpuann.params import LEAST_WORKSPACE, NO_ARGUMENT, WORKSPACE_LIMIT
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Index:
+class Index(Hints):
     """The rows and their norms: immutable."""
 
     backend: Backend

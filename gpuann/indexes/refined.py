@@ -12,6 +12,7 @@ from gpuann.arrays import HostArray
 from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.errors import bad_type, bad_value
+from gpuann.hints import Hints
 from gpuann.index import IvfIndex
 from gpuann.indexes import brute_force, ivf_flat, ivf_pq, ivf_sq
 from gpuann.metric import Metric
@@ -20,7 +21,7 @@ from gpuann.rerank import refine
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Index:
+class Index(Hints):
     """An index and its rows: immutable; the rows are on the host, whatever the device."""
 
     inner: brute_force.Index | IvfIndex
