@@ -16,7 +16,8 @@ from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._survivors import Collector, Scorer, Survivors, Wanted
 from gpuann.backends.seam import Array
 
-ROW_BUDGET = 1024  # rows per query that pass 1 looks at, at most, and at least 4 k ...
+ROW_BUDGET = 1024  # rows per query that pass 1 looks at, at most ...
+LEAST_BUDGET = 128  # ... and at least, or 4 k ...
 BUDGET_SHARE = 16  # ... in between one of so many probed rows: pass 1 stays cheap beside pass 2
 FIRST_EPOCH = 1 << 13  # rows of a list filtered with the bound of pass 1 ...
 EPOCH_GROWTH = 8  # ... and how much further each later epoch reaches
@@ -41,7 +42,8 @@ def scan_tiled(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Arr
     else:
         bound = _first_bound(batch, wanted.k)
     collector = Collector(scorer, wanted)
-    for items in _epochs(batch):
+    epochs = list(_epochs(batch))
+    for number, items in enumerate(epochs):
         if wanted.limit is not None:
             bound = np.minimum(bound, wanted.limit)
         ceiling = bound + 2 * wanted.slack
@@ -50,7 +52,8 @@ def scan_tiled(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Arr
             collector.add(_filter_tile(batch, item, ceiling))
 
         _threads.run(filtered, items)
-        bound = np.minimum(bound, collector.tighten())
+        if number < len(epochs) - 1:  # after the last one `finish` does it, with threads
+            bound = np.minimum(bound, collector.tighten())
     return collector.finish()
 
 
@@ -108,7 +111,9 @@ def _filter_tile(batch: Batch, item: _Item, ceiling: Array) -> Survivors:
 def _first_bound(batch: Batch, k: int) -> Array:
     """Upper bound of each query's k-th smallest score, from its nearest rows -> (Q,) float32."""
     sizes = np.diff(batch.lists.offsets)[batch.probes]
-    budget = max(4 * k, 256, min(ROW_BUDGET, int(sizes.sum(axis=1).mean()) // BUDGET_SHARE))
+    budget = max(
+        4 * k, LEAST_BUDGET, min(ROW_BUDGET, int(sizes.sum(axis=1).mean()) // BUDGET_SHARE)
+    )
     size = _minima.group_size(budget, k)
     before = np.cumsum(sizes, axis=1) - sizes
     taken = np.where(before < budget, np.minimum(sizes, budget), 0)
