@@ -63,14 +63,17 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"Made by `{found['command']}`."])
 
 
-def rates(found: dict[str, Any]) -> list[str]:
-    """Lines of tables of queries/s at the recalls: one row for each library's kind of index, in
-    brackets how many times as fast the fastest of ours is; and how many settings were timed (few:
-    the run was stopped).
+def rates(found: dict[str, Any], largest: bool = False) -> list[str]:
+    """Lines of tables of queries/s at the recalls, of every batch or of the largest: one row for
+    each library's kind of index, in brackets how many times as fast the fastest of ours is; and how
+    many settings were timed (few: the run was stopped).
     """
     lines = []
     rows = best(found)
+    most = max(p["batch"] for p in found["points"])
     for (data, k, batch), points in groups(found).items():
+        if largest and batch < most:
+            continue
         here = [r for r in rows if (r["data"], r["k"], r["batch"]) == (data, k, batch)]
         heads = " | ".join(f"{r:.2f}" for r in measures.RECALLS)
         lines += [f"| {data}, batch {batch:,}: queries/s at recall@{k} | {heads} | timed |"]

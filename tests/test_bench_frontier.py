@@ -330,5 +330,5 @@ def test_the_page_of_the_bench_has_the_committed_figures():
     readme = (folder.parent / "README.md").read_text()
     for found in frontiers.read(files):
         assert frontiers.table(found) in text
-        for lines in ([frontiers.about(found)], frontiers.rates(found)):
+        for lines in ([frontiers.about(found)], frontiers.rates(found, largest=True)):
             assert "\n".join(lines) in readme
