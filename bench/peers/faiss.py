@@ -66,7 +66,7 @@ def search(index: Any, queries: np.ndarray, k: int, how: dict[str, Any]) -> np.n
         index.k_factor = how["k_factor"]
     # the script wants more pairs than lists
     if "by" in how and len(queries) * how["nprobe"] > index.nlist + 1:
-        # verbose=1 is the quiet one: at 0 it looks up its memory for a report of every list, 36 us
+        # verbose=1 is the quiet one: at 0 it looks up its memory for a report of every list
         with contextlib.redirect_stdout(None):
             return big_batch_search(index, queries, k, verbose=1)[1]
     return index.search(queries, k)[1]

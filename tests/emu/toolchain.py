@@ -41,7 +41,7 @@ KERNEL_FLAGS = [
 ]
 # The thread sanitizer's hooks tell every access; the emulator brings its own (hooks.cpp).
 CHECKED_KERNEL_FLAGS = [
-    "-O1",  # in place of -O2: compiled in two thirds of the time, and the checker takes what it did
+    "-O1",  # in place of -O2: compiled sooner, and most of the run is the checker's anyway
     "-fsanitize=thread",
     "--param=tsan-instrument-func-entry-exit=0",
     "--param=tsan-distinguish-volatile=1",
