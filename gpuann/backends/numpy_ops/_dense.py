@@ -14,7 +14,7 @@ from gpuann.backends.seam import Array, FlatPayload
 
 TILE_PAIRS = 1 << 19  # scores of one tile of queries: 2 MiB
 TILE_FLOATS = 1 << 21  # of the tile itself: 8 MiB
-_WORTH_A_THREAD = 1 << 15  # multiply-adds of the mean product: less is over before another thread begins
+_WORTH_A_THREAD = 1 << 15  # multiply-adds of the mean product: less is not worth a thread
 _ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together
 
 
