@@ -6,11 +6,14 @@ bits are the same on every machine and a GPU can give them too.
 
 import numpy as np
 
-from gpuann.backends.numpy_ops._tiles import decode
+from gpuann.backends.numpy_ops import _threads
+from gpuann.backends.numpy_ops._tiles import decode, pick
 from gpuann.backends.seam import Array, Payload
 from gpuann.metric import ScanMetric
 
-_CHUNK_FLOATS = 1 << 17  # differences of one chunk: 1 MiB of float64
+# differences of one chunk: 2 MiB of float64. More than L2, but in short calls threads wait for each
+# other
+_CHUNK_FLOATS = 1 << 18
 
 
 def ordered_sum(x: Array) -> Array:
@@ -27,7 +30,8 @@ def ordered_sum(x: Array) -> Array:
 
 def distances(rows: Array, queries: Array, metric: ScanMetric) -> Array:
     """Canonical distance of rows[i] to queries[i]: both (n, D) float32 -> (n,) float64."""
-    a = rows.astype(np.float64)
+    a = _threads.scratch("differences", rows.shape, np.float64)
+    a[:] = rows
     if metric == "inner_product":
         np.multiply(a, queries, out=a)
         return -ordered_sum(a)
@@ -55,7 +59,7 @@ def score(
     for start in range(0, n, step):
         part = slice(start, start + step)
         rows, zero = decode(payload, position[part], list_of[part])
-        found = distances(rows, queries.take(query_of[part], axis=0), metric)
+        found = distances(rows, pick(queries, query_of[part], "queries"), metric)
         if zero is not None:
             # a zero row has no direction: it counts as a unit vector orthogonal to every query
             found += zero
@@ -74,6 +78,6 @@ def chunked(table: Array, row: Array, queries: Array, query_of: Array | None = N
     step = max(1, _CHUNK_FLOATS // dim)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        query = queries[part] if query_of is None else queries.take(query_of[part], axis=0)
-        out[part] = distances(table.take(row[part], axis=0), query, "sqeuclidean")
+        query = queries[part] if query_of is None else pick(queries, query_of[part], "queries")
+        out[part] = distances(pick(table, row[part], "rows"), query, "sqeuclidean")
     return out

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpuann.backends.numpy_ops import _canonical, _threads
+from gpuann.backends.numpy_ops import _threads
+from gpuann.backends.numpy_ops._rescore import Pairs, Rescorer
 from gpuann.backends.numpy_ops.group import group
 from gpuann.backends.seam import Array, Payload
 from gpuann.metric import ScanMetric
@@ -43,8 +44,13 @@ def join(parts: list[Survivors]) -> Survivors:
 
 
 def take(survivors: Survivors, index: Array) -> Survivors:
-    """The survivors numbered `index`."""
+    """The survivors numbered `index`, in its order."""
     return Survivors(*(column.take(index) for column in survivors))
+
+
+def subset(survivors: Survivors, index: Array) -> Survivors:
+    """The survivors numbered `index`, which ascends: often all of them."""
+    return survivors if len(index) == len(survivors.row) else take(survivors, index)
 
 
 def sort_key(query: Array, value: Array) -> Array:
@@ -86,7 +92,7 @@ def tighten(survivors: Survivors, k: int, slack: Array) -> tuple[Survivors, Arra
     bound[enough] = unkey(key.take(first.take(enough) + k - 1))
     limit = bound.astype(np.float64) + 2 * slack
     keep = survivors.score <= limit.take(survivors.query)
-    return (survivors if keep.all() else take(survivors, np.flatnonzero(keep))), bound
+    return subset(survivors, np.flatnonzero(keep)), bound
 
 
 class Scorer(NamedTuple):
@@ -99,16 +105,11 @@ class Scorer(NamedTuple):
     """(n_rows,) int64 of the storage rows."""
     metric: ScanMetric
 
-    def distances(self, survivors: Survivors) -> Array:
-        """Canonical distances (n,) float32."""
-        return _canonical.score(
-            self.payload,
-            self.queries,
-            self.metric,
-            survivors.query,
-            survivors.row,
-            survivors.list,
-        )
+    def distances(self, survivors: Survivors, *, threads: bool = False) -> Array:
+        """Canonical distances (n,) float32. threads: see `Rescorer.distances`."""
+        rescorer = Rescorer(self.payload, self.queries, self.metric)
+        pairs = Pairs(survivors.query, survivors.row, survivors.list)
+        return rescorer.distances(pairs, threads=threads)
 
 
 class Wanted(NamedTuple):
@@ -130,24 +131,47 @@ def finish(
 
     All survivors must belong to the range.
     """
-    part = slice(queries.start, queries.stop)
-    local = survivors.query - queries.start
-    rest, _ = tighten(survivors._replace(query=local), wanted.k, wanted.slack[part])
-    local, rest = rest.query, rest._replace(query=rest.query + queries.start)
+    rest = _nearest(survivors, wanted, queries)
+    at = _undecided(rest, wanted, queries)
+    return _select(_decided(rest, at, scorer.distances(subset(rest, at))), scorer, wanted, queries)
+
+
+def _nearest(survivors: Survivors, wanted: Wanted, queries: range) -> Survivors:
+    """Those of a range of queries that k others do not beat by score."""
+    local = survivors._replace(query=survivors.query - queries.start)
+    rest, _ = tighten(local, wanted.k, wanted.slack[queries.start : queries.stop])
+    return rest._replace(query=rest.query + queries.start)
+
+
+def _undecided(survivors: Survivors, wanted: Wanted, queries: range) -> Array:
+    """Which of them need their canonical distance -> (n,) int64.
+
+    Without `rescore`, where a query has as many rows as wanted the set is certain.
+    """
     if wanted.rescore:
-        dists = scorer.distances(rest)
-    else:
-        # as many rows as wanted: the set is certain; more: only the canonical distance can tell
-        dists = rest.score
-        crowded = np.bincount(local, minlength=len(queries)) > wanted.k
-        if crowded.any():
-            at = np.flatnonzero(crowded.take(local))
-            dists = dists.copy()
-            dists[at] = scorer.distances(take(rest, at))
+        return np.arange(len(survivors.query))
+    local = survivors.query - queries.start
+    crowded = np.bincount(local, minlength=len(queries)) > wanted.k
+    return np.flatnonzero(crowded.take(local))
+
+
+def _decided(survivors: Survivors, at: Array, dists: Array) -> Survivors:
+    """With distances in place of the scores numbered `at`."""
+    score = survivors.score.copy()
+    score[at] = dists
+    return survivors._replace(score=score)
+
+
+def _select(
+    survivors: Survivors, scorer: Scorer, wanted: Wanted, queries: range
+) -> tuple[Array, Array]:
+    """The k best by (distance, id) of each of a range of queries, where scores are distances
+    -> dists (n, k) float32, ids (n, k) int64, padded."""
     if wanted.limit is not None:
-        inside = np.flatnonzero(dists <= wanted.limit.take(rest.query))
-        rest, dists, local = take(rest, inside), dists.take(inside), local.take(inside)
-    ids = scorer.ids.take(rest.row)
+        inside = survivors.score <= wanted.limit.take(survivors.query)
+        survivors = subset(survivors, np.flatnonzero(inside))
+    local, dists = survivors.query - queries.start, survivors.score
+    ids = scorer.ids.take(survivors.row)
     order = best_first(local, dists, ids)
     return top_k(local.take(order), dists.take(order), ids.take(order), len(queries), wanted.k)
 
@@ -209,11 +233,23 @@ class Collector:
         out_dists = np.empty((n, self._wanted.k), np.float32)
         out_ids = np.empty((n, self._wanted.k), np.int64)
 
-        def one(i: int) -> None:
-            rows = slice(ranges[i].start, ranges[i].stop)
-            out_dists[rows], out_ids[rows] = finish(parts[i], self._scorer, self._wanted, ranges[i])
+        def nearest(i: int) -> tuple[Survivors, Array]:
+            rest = _nearest(parts[i], self._wanted, ranges[i])
+            return rest, _undecided(rest, self._wanted, ranges[i])
 
-        _threads.run(one, range(len(ranges)))
+        def select(i: int) -> None:
+            mine = dists[cuts[i] : cuts[i + 1]]
+            rows = slice(ranges[i].start, ranges[i].stop)
+            out_dists[rows], out_ids[rows] = _select(
+                _decided(*rest[i], mine), self._scorer, self._wanted, ranges[i]
+            )
+
+        # distances of all queries at once, as each list is made float64 for all that are in it
+        rest = _threads.run(nearest, range(len(ranges)))
+        cuts = np.cumsum([0] + [len(at) for _, at in rest])
+        undecided = join([subset(survivors, at) for survivors, at in rest])
+        dists = self._scorer.distances(undecided, threads=True)
+        _threads.run(select, range(len(ranges)))
         return out_dists, out_ids
 
 

@@ -94,12 +94,14 @@ def entries(packed: Array, pq_dim: int, pq_book_size: int) -> Array:
 
 
 def decode(payload: Payload, position: Array, list_of: Array) -> tuple[Array, Array | None]:
-    """Picked storage rows as they count for the distance -> rows (n, dim) float32, zero (n,) bool.
+    """Picked storage rows as they count for the distance -> rows (n, dim), zero (n,) bool.
 
-    `zero` marks rows without a direction under cosine, None where there is no such thing.
+    Rows are float32, or as they are stored where that is all there is to them; they may be scratch
+    of this thread. `zero` marks rows without a direction under cosine, None where there is no such
+    thing.
     """
     if isinstance(payload, FlatPayload):
-        rows = payload.vectors[position].astype(np.float32, copy=False)
+        rows = pick(payload.vectors, position, "picked")
         if payload.scale is None:
             return rows, None
         scale = payload.scale[position]
@@ -110,3 +112,11 @@ def decode(payload: Payload, position: Array, list_of: Array) -> tuple[Array, Ar
     if payload.centers is not None:
         rows += payload.centers.take(list_of, axis=0)
     return rows, None
+
+
+def pick(table: Array, row: Array, name: str) -> Array:
+    """table[row], rows of (N, D) -> (n, D) of its dtype: scratch `name` of this thread."""
+    if not table.flags.c_contiguous:  # `take` would copy all of it first
+        return table[row]
+    out = _threads.scratch(name, (len(row), table.shape[1]), table.dtype)
+    return table.take(row, axis=0, out=out, mode="clip")
