@@ -59,7 +59,7 @@ def score(
     for start in range(0, n, step):
         part = slice(start, start + step)
         rows, zero = decode(payload, position[part], list_of[part])
-        found = distances(rows, pick(queries, query_of[part], "queries"), metric)
+        found = distances(rows, pick(queries, query_of[part], "asked"), metric)
         if zero is not None:
             # a zero row has no direction: it counts as a unit vector orthogonal to every query
             found += zero
@@ -78,6 +78,6 @@ def chunked(table: Array, row: Array, queries: Array, query_of: Array | None = N
     step = max(1, _CHUNK_FLOATS // dim)
     for start in range(0, n, step):
         part = slice(start, start + step)
-        query = queries[part] if query_of is None else pick(queries, query_of[part], "queries")
-        out[part] = distances(pick(table, row[part], "rows"), query, "sqeuclidean")
+        query = queries[part] if query_of is None else pick(queries, query_of[part], "asked")
+        out[part] = distances(pick(table, row[part], "picked"), query, "sqeuclidean")
     return out

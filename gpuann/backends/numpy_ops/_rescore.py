@@ -101,7 +101,7 @@ class Rescorer(NamedTuple):
             stored, zero = decode(self.payload, which, np.full(len(which), pairs.list[0]))
             rows, norms = self._wide(stored, "wide_rows")
             for first_query in range(0, len(query), block):
-                picked = pick(self.queries, query[first_query : first_query + block], "queries")
+                picked = pick(self.queries, query[first_query : first_query + block], "asked")
                 queries, squares = self._wide(picked, "wide_queries")
                 shape = len(queries), len(rows)
                 products = _threads.scratch("wide_scores", shape, np.float64)
