@@ -36,10 +36,6 @@ class Batch(NamedTuple):
     """(n_rows,) bool, what one filter for all queries leaves of the stored rows; None where it is
     looked up list by list."""
 
-    def queries_of(self, pairs: Array) -> Array:
-        """Query numbers of pairs (n,) int64 -> (n,) int64."""
-        return pairs // self.probes.shape[1]
-
     def allowed(self, bits: Array, start: int, stop: int) -> Array:
         """Which of storage rows [start, stop) one bit set leaves -> (n,) bool."""
         if self.kept is not None:
@@ -106,9 +102,11 @@ def _in_place(batch: Batch, start: int, stop: int, queries: Array, padded: int) 
     """
     n, dim = len(queries), queries.shape[1] - 1
     rows = _tiles.rows(batch.payload, start, stop)
-    norms = _threads.scratch("norms", (padded,), np.float32)
-    norms[: stop - start] = batch.lists.norms[start:stop]
-    norms[stop - start :] = _slack.NEVER
+    norms = batch.lists.norms[start:stop]
+    if padded > len(norms) or batch.keep is not None:
+        norms = _threads.scratch("norms", (padded,), np.float32)
+        norms[: stop - start] = batch.lists.norms[start:stop]
+        norms[stop - start :] = _slack.NEVER
     if batch.keep is not None and batch.keep.ndim == 1:
         norms[: stop - start][~batch.allowed(batch.keep, start, stop)] = _slack.NEVER
     if n <= _FEW:
@@ -117,7 +115,8 @@ def _in_place(batch: Batch, start: int, stop: int, queries: Array, padded: int) 
     else:
         scores = _threads.scratch("scores", (padded, n), np.float32).T
         np.matmul(rows, queries[:, :dim].T, out=scores.T[: stop - start])
-    scores[:, stop - start :] = 0
+    if padded > stop - start:
+        scores[:, stop - start :] = 0
     scores += norms
     return scores
 
@@ -138,18 +137,21 @@ def product(queries: Array, rows: Array, out: Array) -> None:
 
 def passing(scores: Array, terms: Array, ceiling: Array) -> tuple[Array, Array, Array]:
     """Where scores (n, m) + terms (n,) lie at or under ceiling (n,): row, column, score."""
-    highest = _slack.round_up(ceiling - terms)[:, None]
-    if scores.flags.c_contiguous:
-        at, column, score = _under(scores, highest)
+    hit, score, columns_first = under(scores, _slack.round_up(ceiling - terms))
+    if columns_first:
+        column, at = np.divmod(hit, scores.shape[0])
     else:
-        column, at, score = _under(scores.T, highest.T)
+        at, column = np.divmod(hit, scores.shape[1])
     return at, column, score + terms.take(at)
 
 
-def _under(scores: Array, highest: Array) -> tuple[Array, Array, Array]:
-    """Where scores (n, m), C-contiguous, are at most `highest`: row, column, score."""
-    passed = _threads.scratch("passed", scores.shape, np.bool_)
-    np.less_equal(scores, highest, out=passed)
+def under(scores: Array, highest: Array) -> tuple[Array, Array, bool]:
+    """Scores (n, m) at or under highest (n,): which, as numbers in the order of memory, the scores
+    themselves, and whether that order goes by columns.
+    """
+    columns_first = not scores.flags.c_contiguous
+    flat, limit = (scores.T, highest) if columns_first else (scores, highest[:, None])
+    passed = _threads.scratch("passed", flat.shape, np.bool_)
+    np.less_equal(flat, limit, out=passed)
     hit = np.flatnonzero(passed)
-    at, column = np.divmod(hit, scores.shape[1])
-    return at, column, scores.reshape(-1).take(hit)
+    return hit, flat.reshape(-1).take(hit), columns_first
