@@ -1,7 +1,8 @@
 """Data sets by name: rows, queries and where they come from.
 
 clustered:1000000x128        seeded, as bench.data makes them (also gaussians, manifold)
-manifold:1000000x96          a bent manifold around centres of skewed weight, made in chunks
+manifold:1000000x96x100000   a bent manifold around centres of skewed weight, made in chunks; the
+                             last number is that of the queries, 10,000 if it is not there
 fashion-mnist                four idx-ubyte.gz files: FASHION_MNIST, or Debian's package
 words                        the embeddings that the package ships
 sift-128-euclidean           an ann-benchmarks set: its .hdf5, downloaded where there is a network
@@ -47,10 +48,11 @@ def get(name: str, cache: Path, n_queries: int = 10_000) -> Data:
         "manifold": manifold,
     }
     if kind in makers and size:
-        n, _, dim = size.partition("x")
-        if not (n.isdigit() and dim.isdigit()):
-            raise bad_value("bench", "--data", f"be {kind}:ROWSxDIM", repr(name))
-        return Data(name, *makers[kind](int(n), int(dim), n_queries))
+        shape = size.split("x")
+        if len(shape) not in (2, 3) or not all(part.isdigit() for part in shape):
+            raise bad_value("bench", "--data", f"be {kind}:ROWSxDIM[xQUERIES]", repr(name))
+        n, dim, n_queries = (*map(int, shape), n_queries)[:3]
+        return Data(name, *makers[kind](n, dim, n_queries))
     if name == "fashion-mnist":
         return fashion_mnist(Path(os.environ.get("FASHION_MNIST", DEBIAN)))
     if name == "words":
@@ -140,12 +142,15 @@ def _whole(path: Path) -> np.ndarray:
 
 def manifold(n: int, dim: int, n_queries: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """-> rows (n, dim), queries (n_queries, dim): all chunks of `manifold_chunks` in one array."""
-    rows = np.empty((n, dim), np.float32)
-    at = 0
-    for part in manifold_chunks(n, dim, seed):
-        rows[at : at + len(part)] = part
-        at += len(part)
-    return rows, next(manifold_chunks(n_queries, dim, seed, queries=True))[:n_queries]
+    made = []
+    for size, queries in ((n, False), (n_queries, True)):
+        out = np.empty((size, dim), np.float32)
+        at = 0
+        for part in manifold_chunks(size, dim, seed, queries=queries):
+            out[at : at + len(part)] = part
+            at += len(part)
+        made.append(out)
+    return made[0], made[1]
 
 
 def manifold_chunks(

@@ -30,7 +30,6 @@ from gpuann.io import SUFFIXES
 
 CPU = "gpuann,faiss,hnswlib,usearch,scann,lance"
 CALLS = {1: 100, 10: 50, 100: 10, 1000: 3}  # in a turn; batches above these: one
-RECALL_QUERIES = 2000
 ENOUGH, TOO_LOW = 0.995, 0.8  # a curve ends at the first, settings under the second are not timed
 LONGEST = 15.0  # seconds of a call
 NOISE = 0.1  # share of the cores that others may take from a timed turn
@@ -111,7 +110,7 @@ class Run:
         self, data: truth.Stored, built: list[tuple[Peer, int, list[Any]]]
     ) -> list[dict[str, Any]]:
         """A pass over some queries for each setting; a curve ends when it has recall enough."""
-        n = min(RECALL_QUERIES, len(data.queries))
+        n = min(truth.QUERIES, len(data.truth))
         queries, points = data.queries[:n], []
         for peer, number, (kind, params, settings) in _bar(built, "recall"):
             for k in self.asked.k:
@@ -146,10 +145,11 @@ class Run:
         """Each setting once for each batch; one library after the other."""
         order = spread_over_turn(points, turn)
         label = f"turn {turn + 1} of {self.asked.turns}"
-        for batch, point in _bar([(b, p) for b in self.asked.batch for p in order], label):
-            size = min(batch, len(data.queries))
-            # a library that takes minutes for a batch is asked a part of it
-            expected = point["first_seconds"] * size / min(RECALL_QUERIES, len(data.queries))
+        # a set with fewer queries than a batch has a batch of them all, and it is called that
+        batches = sorted({min(b, len(data.queries)) for b in self.asked.batch})
+        for batch, point in _bar([(b, p) for b in batches for p in order], label):
+            size = batch  # of which a library that takes minutes is asked a part
+            expected = point["first_seconds"] * size / min(truth.QUERIES, len(data.truth))
             if expected > LONGEST:
                 size = max(1, int(size * LONGEST / expected))
             calls = next((c for b, c in sorted(CALLS.items()) if batch <= b), 1)

@@ -163,6 +163,18 @@ def test_files_of_others(tmp_path):
         datasets.get("clustered:many", tmp_path)
 
 
+def test_number_of_queries(tmp_path):
+    """More of them than one piece of the manifold holds."""
+    found = datasets.get("manifold:50x3x70000", tmp_path)
+    assert found.rows.shape == (50, 3)
+    assert found.queries.shape == (70_000, 3)
+    fewer = datasets.get("manifold:50x3", tmp_path)
+    assert (fewer.rows == found.rows).all()
+    assert (fewer.queries == found.queries[:10_000]).all()
+    assert len(np.unique(found.queries, axis=0)) == 70_000
+    assert len(datasets.get("clustered:50x3x7", tmp_path).queries) == 7
+
+
 class Server(http.server.BaseHTTPRequestHandler):
     content = bytes(range(256)) * 100
     ranges: ClassVar[list] = []
