@@ -10,10 +10,10 @@ from compare import assert_knn, assert_same, assert_same_knn
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpuann.backends.numpy_ops import _survivors, _tiled, scan_lists
+from gpuann.backends.numpy_ops import _stacks, _survivors, _tiled, scan_lists
 
 MODULE = importlib.import_module("gpuann.backends.numpy_ops.scan_lists")
-PATHS = ["one_list", "few", "tiled"]
+PATHS = ["one_list", "few", "tiled", "stacked"]
 
 
 def force(monkeypatch, path):
@@ -23,9 +23,14 @@ def force(monkeypatch, path):
     monkeypatch.setattr(MODULE, "FEW_PER_LIST", 1 << 30)
     monkeypatch.setattr(_tiled, "FIRST_EPOCH", 24)
     monkeypatch.setattr(_tiled, "EPOCH_GROWTH", 2)
-    monkeypatch.setattr(_tiled, "TILE_FLOATS", 1)
-    monkeypatch.setattr(_tiled, "TILE_PAIRS", 1)
     monkeypatch.setattr(_tiled, "ROW_BUDGET", 16)
+    if path == "stacked":  # tiles of very different shapes together, and few in a stack
+        monkeypatch.setattr(_stacks, "PADDING", 5)
+        monkeypatch.setattr(_stacks, "FLOATS", 1 << 14)
+        return
+    monkeypatch.setattr(_stacks, "ALONE", 0)
+    monkeypatch.setattr(_stacks, "TILE_FLOATS", 1)
+    monkeypatch.setattr(_stacks, "TILE_SCORES", 1)
 
 
 def scan(case, queries, probes, k, **more):

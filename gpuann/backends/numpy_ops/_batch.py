@@ -36,11 +36,11 @@ class Batch(NamedTuple):
     """(n_rows,) bool, what one filter for all queries leaves of the stored rows; None where it is
     looked up list by list."""
 
-    def allowed(self, bits: Array, start: int, stop: int) -> Array:
-        """Which of storage rows [start, stop) one bit set leaves -> (n,) bool."""
+    def allowed(self, bits: Array, which: slice | Array) -> Array:
+        """Which of some storage rows one bit set leaves -> bool."""
         if self.kept is not None:
-            return self.kept[start:stop]
-        return _filter.allowed(bits, self.lists.ids[start:stop])
+            return self.kept[which]
+        return _filter.allowed(bits, self.lists.ids[which])
 
 
 def make(
@@ -86,7 +86,7 @@ def multiply(batch: Batch, start: int, stop: int, query: Array, padded: int) -> 
     else:
         rows = _tiles.tile(batch.payload, batch.lists, start, stop, padded)
         if batch.keep is not None and batch.keep.ndim == 1:
-            kept = batch.allowed(batch.keep, start, stop)
+            kept = batch.allowed(batch.keep, slice(start, stop))
             rows[: stop - start, -1][~kept] = _slack.NEVER
         scores = _threads.scratch("scores", (len(query), padded), np.float32)
         np.matmul(queries, rows.T, out=scores)
@@ -101,14 +101,14 @@ def _in_place(batch: Batch, start: int, stop: int, queries: Array, padded: int) 
     read where they are.
     """
     n, dim = len(queries), queries.shape[1] - 1
-    rows = _tiles.rows(batch.payload, start, stop)
+    rows = _tiles.rows(batch.payload, slice(start, stop))
     norms = batch.lists.norms[start:stop]
     if padded > len(norms) or batch.keep is not None:
         norms = _threads.scratch("norms", (padded,), np.float32)
         norms[: stop - start] = batch.lists.norms[start:stop]
         norms[stop - start :] = _slack.NEVER
     if batch.keep is not None and batch.keep.ndim == 1:
-        norms[: stop - start][~batch.allowed(batch.keep, start, stop)] = _slack.NEVER
+        norms[: stop - start][~batch.allowed(batch.keep, slice(start, stop))] = _slack.NEVER
     if n <= _FEW:
         scores = _threads.scratch("scores", (n, padded), np.float32)
         product(queries[:, :dim], rows, scores[:, : stop - start])

@@ -70,7 +70,7 @@ def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
         """Some busy lists that lie side by side, decoded together; a long list in pieces."""
         begin, end = start[run.start], stop[run.stop - 1]
         for origin in range(begin, end, _ROWS_AT_ONCE):
-            rows = _tiles.rows(batch.payload, origin, min(origin + _ROWS_AT_ONCE, end))
+            rows = _tiles.rows(batch.payload, slice(origin, min(origin + _ROWS_AT_ONCE, end)))
             for l in run:
                 from_row = max(start[l], origin)
                 mine = rows[from_row - origin : stop[l] - origin]

@@ -71,5 +71,5 @@ def _add_list_terms(batch: Batch, queries: range, scores: Array, begin: Array) -
             mine += np.repeat(batch.terms[q * n_probes : (q + 1) * n_probes], np.diff(begin[i]))
         if batch.keep is not None:
             bits = batch.keep if batch.keep.ndim == 1 else batch.keep[q]
-            kept = np.concatenate([batch.allowed(bits, a, b) for a, b in spans])
+            kept = np.concatenate([batch.allowed(bits, slice(a, b)) for a, b in spans])
             mine[~kept] = _slack.NEVER

@@ -28,30 +28,34 @@ def tile(payload: Payload, lists: Lists, start: int, stop: int, padded: int) -> 
     """
     dim, n = dim_of(payload), stop - start
     out = _threads.scratch("tile", (padded, dim + 1), np.float32)
-    out[:n, :dim] = rows(payload, start, stop)
+    out[:n, :dim] = rows(payload, slice(start, stop))
     out[:n, dim] = lists.norms[start:stop]
     out[n:, :dim] = 0
     out[n:, dim] = NEVER
     return out
 
 
-def rows(payload: Payload, start: int, stop: int) -> Array:
-    """Storage rows [start, stop) as the product sees them, r(v) -> (n, dim) float32.
+def rows(payload: Payload, which: slice | Array) -> Array:
+    """Some storage rows as the product sees them, r(v) -> (n, dim) float32.
 
-    A view of the stored rows where they are that already, else fresh or scratch of this thread.
+    A view of the stored rows where they are that already and a slice is asked for, else fresh or
+    scratch of this thread.
     """
     if isinstance(payload, PqPayload):
-        return residuals(payload, payload.codes[start:stop])
+        return residuals(payload, payload.codes[which])
     if isinstance(payload, SqPayload):
-        return _scalars(payload, payload.codes[start:stop])
-    stored = payload.vectors[start:stop]
+        return _scalars(payload, payload.codes[which])
+    if isinstance(which, slice):
+        stored = payload.vectors[which]
+    else:
+        stored = pick(payload.vectors, which, "picked")
     if stored.dtype == np.float32 and payload.scale is None and payload.shift is None:
         return stored
     out = _threads.scratch("rows", stored.shape, np.float32)
     if payload.scale is None:
         out[:] = stored
     else:
-        np.multiply(stored, payload.scale[start:stop, None], out=out)
+        np.multiply(stored, payload.scale[which, None], out=out)
     if payload.shift is not None:
         out -= payload.shift
     return out
