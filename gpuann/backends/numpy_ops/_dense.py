@@ -32,9 +32,7 @@ def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, 
         query = np.arange(queries.start, queries.stop)
         scores = _batch.multiply(batch, 0, n_rows, query, padded)
         terms = batch.terms[queries.start : queries.stop]
-        folded = _threads.scratch("folded", scores.shape, np.float32)
-        folded[:] = scores
-        bound = _minima.kth_smallest(_minima.group_minima(folded, size), wanted.k) + terms
+        bound = _minima.kth_smallest(_minima.group_minima(scores, size), wanted.k) + terms
         at, row, score = _batch.passing(scores, terms, _select.ceiling(bound, wanted, queries))
         survivors = Survivors(query.take(at), np.zeros(len(at), np.int64), row, score)
         part = slice(queries.start, queries.stop)

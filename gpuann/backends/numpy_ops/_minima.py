@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gpuann.backends.numpy_ops import _threads
 from gpuann.backends.seam import Array
 
 
@@ -17,16 +18,24 @@ def group_size(n: int, k: int) -> int:
 
 
 def group_minima(scores: Array, size: int) -> Array:
-    """Smallest of each of n / size groups of columns: (m, n) -> view (m, n / size) of `scores`.
+    """Smallest of each of n / size groups of columns: (m, n) -> (m, n / size) float32, scratch of
+    this thread, or `scores` where a group is one column.
 
-    Overwrites the first half of the columns; n must be a multiple of `size`. A group is every
-    (n / size)-th column, so that halving makes long inner loops.
+    scores: C- or F-contiguous; n must be a multiple of `size`. A group is every (n / size)-th
+    column, so that halving makes long inner loops.
     """
-    width = scores.shape[1]
-    for _ in range(size.bit_length() - 1):
-        width //= 2
-        np.minimum(scores[:, :width], scores[:, width : 2 * width], out=scores[:, :width])
-    return scores[:, :width]
+    if size == 1:
+        return scores
+    m, width = scores.shape[0], scores.shape[1] // 2
+    if scores.flags.c_contiguous:
+        out = _threads.scratch("minima", (m, width), np.float32)
+    else:
+        out = _threads.scratch("minima", (width, m), np.float32).T
+    np.minimum(scores[:, :width], scores[:, width:], out=out)
+    while size > 2:
+        width, size = width // 2, size // 2
+        np.minimum(out[:, :width], out[:, width : 2 * width], out=out[:, :width])
+    return out[:, :width]
 
 
 def kth_smallest(values: Array, k: int) -> Array:

@@ -35,8 +35,7 @@ def select(
     if not isinstance(batch.payload, FlatPayload):
         terms = np.zeros_like(terms)  # they differ by list and are in the scores already
     size = _minima.group_size(scores.shape[1], wanted.k)
-    minima = _minima.group_minima(scores.copy() if size > 1 else scores, size)
-    bound = _minima.kth_smallest(minima, wanted.k) + terms
+    bound = _minima.kth_smallest(_minima.group_minima(scores, size), wanted.k) + terms
     at, column, score = _batch.passing(scores, terms, ceiling(bound, wanted, queries))
     n_probes = batch.probes.shape[1]
     # which probe a column belongs to: count the lists that begin at or before it
