@@ -246,15 +246,19 @@ def test_long_lists_are_decoded_in_pieces(rng, monkeypatch):
     assert_same_knn(scan(case, queries, probes, 7), want)
 
 
-def test_pass_one_is_cut_into_tiles(rng, monkeypatch):
+@pytest.mark.parametrize("n_rows, n_lists", [(900, 2), (430, 6)])
+@pytest.mark.parametrize("path", ["tiled", "stacked"])
+def test_pass_one_is_cut_into_tiles(rng, monkeypatch, path, n_rows, n_lists):
+    """The last tile of a list is short, and would fit a stack."""
     case = scan_cases.flat(
-        rng, strategies.lattice, n_rows=900, n_lists=2, dim=5, metric="sqeuclidean"
+        rng, strategies.lattice, n_rows=n_rows, n_lists=n_lists, dim=5, metric="sqeuclidean"
     )
-    queries, probes = strategies.lattice(rng, 40, 5), scan_cases.probes(rng, 40, 2, 2)
-    want_dists, want_ids = case.truth(queries, probes, 150)
-    force(monkeypatch, "tiled")
+    queries, probes = strategies.lattice(rng, 40, 5), scan_cases.probes(rng, 40, n_lists, 2)
+    want_dists, want_ids = case.truth(queries, probes, 50)
+    force(monkeypatch, path)
+    monkeypatch.setattr(_stacks, "TILE_FLOATS", 1)
     monkeypatch.setattr(_tiled, "ROW_BUDGET", 600)
     monkeypatch.setattr(_tiled, "BUDGET_SHARE", 1)
-    dists, ids = scan(case, queries, probes, 150)
+    dists, ids = scan(case, queries, probes, 50)
     assert_same(ids, want_ids)
     assert_same(dists, want_dists.astype(np.float32))

@@ -32,6 +32,8 @@ class Tile(NamedTuple):
     stop: int
     begin: int
     end: int
+    is_part: bool
+    """Other tiles have other rows of the list for these pairs: such a tile stays alone."""
 
     @property
     def n_rows(self) -> int:
@@ -49,7 +51,6 @@ class Stack(NamedTuple):
     """(g,) int64, and so are the others."""
     start: Array
     stop: Array
-    begin: Array
     n_pairs: int
     n_rows: int
     pairs: Array
@@ -60,27 +61,23 @@ class Stack(NamedTuple):
 
 def stack(tiles: list[Tile], multiple: int) -> Stack:
     """Tiles side by side; n_rows becomes a multiple of `multiple`."""
-    of_list, start, stop, begin, end = np.array(tiles, np.int64).T
+    of_list, start, stop, begin, end, _ = np.array(tiles, np.int64).T
     n_pairs, n_rows = int((end - begin).max()), int((stop - start).max())
     pairs = begin[:, None] + np.arange(n_pairs)
     is_pair = pairs < end[:, None]
     np.minimum(pairs, end[:, None] - 1, out=pairs)
     n_rows = -(-n_rows // multiple) * multiple
-    return Stack(
-        of_list, start, stop, begin, n_pairs, n_rows, pairs.reshape(-1), is_pair.reshape(-1)
-    )
+    return Stack(of_list, start, stop, n_pairs, n_rows, pairs.reshape(-1), is_pair.reshape(-1))
 
 
 def stacks(batch: Batch, tiles: list[Tile], multiple: int = 1) -> list[Stack]:
-    """All tiles, large ones first, in their order. A list is not cut into tiles of which one is
-    stacked (they have more than half of `most_rows`).
-    """
-    width, most = batch.scaled.shape[1], most_rows(batch) // 2
+    """All tiles, large ones first, in their order."""
+    width = batch.scaled.shape[1]
     alone: list[Tile] = []
     small: list[Tile] = []
     for tile in tiles:
-        is_small = tile.n_rows * tile.n_pairs * width < ALONE and tile.n_rows <= most
-        (small if is_small else alone).append(tile)
+        is_large = tile.n_rows * tile.n_pairs * width >= ALONE
+        (alone if is_large or tile.is_part else small).append(tile)
     small.sort(key=lambda tile: (tile.n_rows // _ALIKE, tile.n_pairs), reverse=True)
     groups = [[tile] for tile in alone]
     group: list[Tile] = []
@@ -100,19 +97,15 @@ def stacks(batch: Batch, tiles: list[Tile], multiple: int = 1) -> list[Stack]:
     return [stack(group, multiple) for group in groups]
 
 
-def most_rows(batch: Batch) -> int:
-    """Of a tile."""
-    return max(64, min(_TILE_ROWS, TILE_FLOATS // batch.scaled.shape[1]))
-
-
 def cut(batch: Batch, l: int, rows: range, pairs: range) -> list[Tile]:
     """Rows of one list with some of its pairs, in tiles of about equal size."""
+    most = TILE_FLOATS // batch.scaled.shape[1]
     # a multiple of 8 rows, so that the groups of pass 1 do not cross tiles
-    n_rows = -(-_even(len(rows), most_rows(batch)) // 8) * 8
-    most = max(64, min(TILE_SCORES // n_rows, TILE_FLOATS // batch.scaled.shape[1]))
-    n_pairs = _even(len(pairs), most)
+    n_rows = -(-_even(len(rows), max(64, min(_TILE_ROWS, most))) // 8) * 8
+    n_pairs = _even(len(pairs), max(64, min(TILE_SCORES // n_rows, most)))
+    is_part = n_rows < len(rows)
     return [
-        Tile(l, row, min(row + n_rows, rows.stop), pair, min(pair + n_pairs, pairs.stop))
+        Tile(l, row, min(row + n_rows, rows.stop), pair, min(pair + n_pairs, pairs.stop), is_part)
         for row in range(rows.start, rows.stop, n_rows)
         for pair in range(pairs.start, pairs.stop, n_pairs)
     ]
