@@ -515,7 +515,7 @@ class TestSource:
         assert '#include "' not in made.text.replace('#include "ptx_host.h"', "")
         assert (
             made.symbol("scan_bound")
-            == "scan_bound__BLOCK256_CODEC0_PACKED0_PQ_LEN0_ROWhalf_ROWS_AS0_TABLEfloat"
+            == "scan_bound__BLOCK256_CODEC0_PACKED0_PQ_LEN0_ROWhalf_ROWS_AS0_TABLEfloat_TILE64"
         )
         assert "\nENTRY(" not in made.text
 
