@@ -7,6 +7,7 @@ kernel's needs shows in review. Dynamic shared memory is that of a search with d
 """
 
 import argparse
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from gpuann.cuda.source import Budget, Source
 RESULT = Path(__file__).parent / "results" / "kernel_resources.txt"
 ARCHS = ("80", "90", "100", "120")
 DIM, K = 128, 10
+_OF_A_TILE = ("PQ_LEN", "TILE")  # constants
 NVRTC = "13.0"  # budgets hold for one compiler
 
 
@@ -61,8 +63,8 @@ def dynamic_shared(variant: Source, entry: str, arch: str) -> int:
     """Bytes that a search with dim 128 and k = 10 asks for."""
     device = _Limited(Limits(int(arch), 1, MULTIPROCESSORS[arch].shared_block - STATIC_SHARED))
     if entry == "scan_filter":
-        pq_len = int(variant.variant.split("PQ_LEN")[1].split("_")[0])
-        return Tile(device, DIM, pq_len, 256).shared
+        pq_len, tile = (int(re.findall(rf"{n}(\d+)", variant.variant)[0]) for n in _OF_A_TILE)
+        return Tile(device, DIM, pq_len, 256, tile).shared
     if entry in ("scan_bound", "scan_finish", "scan_queries"):
         return _scan.Plan("bench", device, DIM, K).shared
     if entry == "scan_tighten":

@@ -66,10 +66,17 @@ def roofline(work: Work, chip: dict[str, float]) -> float:
 
 def cases(scale: int = 1) -> list[Case]:
     """The shapes of the bars; `scale` divides rows and queries."""
+    from gpuann.backends.cuda_ops.scan_lists import MANY_PER_LIST
     from gpuann.cuda import variants
 
-    def flat() -> Any:
-        return variants.scan_lists(variants.Codec.WHOLE, "float32", rows_as=variants.RowsAs.HALVES)
+    def tile(pairs_per_list: float) -> int:
+        return variants.TILES[pairs_per_list >= MANY_PER_LIST]
+
+    def flat(pairs_per_list: float) -> Any:
+        halves = variants.RowsAs.HALVES
+        return variants.scan_lists(
+            variants.Codec.WHOLE, "float32", rows_as=halves, tile=tile(pairs_per_list)
+        )
 
     def by_lists(dim: int, pq_dim: int, n_queries: int, k: int = 10) -> Case:
         n_queries = max(4, n_queries // scale)
@@ -80,11 +87,14 @@ def cases(scale: int = 1) -> list[Case]:
         work = Work(pairs, 2 * pairs * dim, 3 * survivors * dim, n * row + survivors * 4 * dim)
         made = _IvfScan(n, dim, pq_dim, n_lists, n_probes, n_queries, k)
         length = dim // pq_dim if pq_dim else 0
-        pick = (
-            (lambda: variants.scan_lists(variants.Codec.PQ, "uint8", pq_len=length))
-            if pq_dim
-            else flat
-        )
+        per_list = n_queries * n_probes / n_lists
+
+        def pick() -> Any:
+            if not pq_dim:
+                return flat(per_list)
+            codec = variants.Codec.PQ
+            return variants.scan_lists(codec, "uint8", pq_len=length, tile=tile(per_list))
+
         kind = f"IVF-PQ{pq_dim}" if pq_dim else "IVF-Flat"
         name = f"scan_lists {kind} {n:,} x {dim}, {n_probes} of {n_lists} lists"
         return Case(f"{name}, {n_queries:,} queries, k {k}", work, "scan_filter", pick, made)
@@ -93,7 +103,7 @@ def cases(scale: int = 1) -> list[Case]:
         n, q = 1_000_000 // scale, 10_000 // scale
         work = Work(n * q, 2.0 * n * q * dim, 6.0 * q * k * dim, n * (2 * dim + 4))
         name = f"scan_lists exact {n:,} x {dim}, {q:,} queries, k {k}"
-        return Case(name, work, "scan_filter", flat, _ExactScan(n, dim, q, k))
+        return Case(name, work, "scan_filter", lambda: flat(q), _ExactScan(n, dim, q, k))
 
     def assign(problems: int, n: int, n_centers: int, dim: int) -> Case:
         n, split = n // scale, dim <= variants.SPLIT_DIM

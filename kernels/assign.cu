@@ -15,7 +15,7 @@
 //
 // in      struct AssignArgs in center_tile.cuh: x (B, N, D) f32, centers (B, C, D) f32
 // out     labels (B, N) i32, dists (B, N) f32 canonical squared L2
-// defines BLOCK 256; SPLIT 1 for rows of up to 10 components, packed as hi + lo halves, else 0
+// defines BLOCK 256; TILE 64; SPLIT 1 for rows of up to 10 components, packed as hi + lo halves, else 0
 // grid    assign_origin one thread a (problem, component); assign_centers eight threads a centre;
 //         assign (ceil(N / 64), B); assign_unsure (any, B)
 // shared  dynamic: TILE_BYTES and a tile of up to 256 components (64 * 576 bytes)

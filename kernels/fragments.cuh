@@ -1,4 +1,4 @@
-// Products on tensor cores: 64 rows in shared memory times 32 rows that a warp reads by itself, in
+// Products on tensor cores: TILE rows in shared memory times 32 rows that a warp reads by itself, in
 // fp16, summed in float32. What errs is allowed for by whoever compares: canonical distances decide.
 //
 // A product is a sum over components in any order. So a lane takes the same components of both
@@ -14,7 +14,6 @@
 #include "common.cuh"
 #include "ptx.cuh"
 
-constexpr int TILE = 64;             // rows in shared memory
 constexpr int ROWS = 32;             // rows of a warp
 constexpr int STEP = 32;             // components at a time
 constexpr int DEPTH = 256;           // components of the tile that are in shared memory at a time

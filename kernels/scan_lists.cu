@@ -7,10 +7,12 @@
 //   scan_measure  one block a query: slack, the query in fp16, its pairs counted
 //   scan_plan     one block: first pair and first item of every list (left out for one list)
 //   scan_group    one thread a pair: pairs by list, in any order (left out for one list)
-//   scan_filter   blocks that stay take items, a tile of 64 pairs of one list times a piece of its
-//                 rows: multiply them on tensor cores (fp16, see fragments.cuh) and append the rows at
-//                 or under the ceiling, which allows for their rounding, to their query. Epoch 0 has
-//                 no ceiling: of each query's near lists, or evenly of the only one, some rows
+//   scan_filter   blocks that stay take items, a tile of 64 or 128 pairs of one list times a piece of
+//                 its rows: multiply them on tensor cores (fp16, see fragments.cuh) and append the rows
+//                 at or under the ceiling, which allows for their rounding, to their query; meanwhile
+//                 one warp finds the next item, whose tile is copied while the last survivors are
+//                 looked for. Epoch 0 has no ceiling: of each query's near lists, or evenly of the only
+//                 one, some rows
 //   scan_bound    one block a query, behind epoch 0: the k-th score of those makes the ceiling, and
 //                 they are forgotten; if they are less than k, of its first `budget` rows
 //   scan_tighten  one block a query, between epochs: lowers the ceiling to the k-th score of the
@@ -27,22 +29,24 @@
 //         the filter reads instead, 2 if it multiplies bytes or scalar codes as they are, 0 if it
 //         converts them;
 //         PQ_LEN 1, 2, 4 or 8 components of an entry, then the codebooks are in shared memory, or 0:
-//         any length, entries are read where they are; PACKED 1 if codes have less than 8 bits;
-//         TABLE (not read here)
+//         any length, entries are read where they are; PACKED 1 if codes have less than 8 bits; TILE
+//         64 pairs, or 128, which share the decoding of codes and the reading of halves, at one block
+//         on a multiprocessor; TABLE (not read here)
 // grid    scan_begin (max(ceil(2 L / BLOCK), pq_dim)), scan_measure, scan_bound, scan_tighten,
 //         scan_finish (Q),
 //         scan_plan (1), scan_group (ceil(Q P / BLOCK)), scan_filter (what the device holds),
 //         scan_queries (Q, n_splits)
 // shared  dynamic: max(BLOCK * 12, 4 * padded dim + max(4 * (budget + 128), 24 * capacity)) bytes;
 //         scan_tighten: 4 * survivor_places; scan_filter: FILTER_BYTES, the codebooks (512 bytes a
-//         component) and one tile of up to 256 components (64 * 576 bytes), two of longer rows
+//         component) and one tile of up to 256 components (TILE * 576 bytes), two of longer rows
 // budget  scan_begin: regs <= 40, spills 0, blocks/SM >= 6
 // budget  scan_measure: regs <= 64, spills 0, blocks/SM >= 4
 // budget  scan_bound: regs <= 80, spills 0, blocks/SM >= 3
 // budget  scan_plan: regs <= 48, spills 0, blocks/SM >= 4
 // budget  scan_group: regs <= 32, spills 0, blocks/SM >= 6
-// budget  scan_filter: regs <= 128, spills 416, blocks/SM >= 2
+// budget  scan_filter: regs <= 128, spills 316, blocks/SM >= 2
 //         (with ROWS_AS or PQ_LEN outside the loop over components, as the SASS shows)
+// budget  scan_filter with TILE 128: regs <= 248, spills 0, blocks/SM >= 1
 // budget  scan_tighten: regs <= 40, spills 0, blocks/SM >= 4
 // budget  scan_finish: regs <= 128, spills 0, blocks/SM >= 2
 // budget  scan_queries: regs <= 128, spills 0, blocks/SM >= 2
@@ -64,55 +68,63 @@ ENTRY(scan_filter)(const ScanArgs a) {
     u32* books = reinterpret_cast<u32*>(bytes + FILTER_BYTES);
     u32* tiles = books;
     const int warp = threadIdx.x / WARP;
-    const int pitch = tile_pitch(a.depth), n_parts = (int)ceil_div(a.dim, a.depth);
+    const int pitch = tile_pitch(a.depth);
+    if (warp == 0) {
+        find_work(a, memory.works[0]);
+    }
+    if (threadIdx.x < TILE) {
+        memory.n_staged[threadIdx.x] = 0;
+    }
 #if PQ_LEN > 0
     tiles += ceil_div((i64)a.pq_dim * a.pq_book_size * a.pq_len, 8) * 4;
     load_books(a, power_of_two(row_exponent(a, 0.0f)), books);
 #endif
-    while (true) {
-        if (threadIdx.x == 0) {
-            memory.item = find_item(a, (i64)atomicAdd(&a.tickets[a.epoch], 1ull));
-        }
-        __syncthreads();  // the item is there, and nobody is at the last one any more
-        const Item& item = memory.item;
-        if (item.list < 0) {
-            return;
-        }
-        const int exponent = row_exponent(a, a.radius[item.list]);
-        copy_tile(a, item, 0, tiles, pitch);
-        if (threadIdx.x < TILE) {
-            load_pair(a, item, power_of_two(-exponent), memory);
+    __syncthreads();  // the first item and the codebooks are there
+    copy_tile(a, memory.works[0], 0, tiles, pitch);
+    for (int now = 0; memory.works[now].item.list >= 0; now = 1 - now) {
+        const Work& work = memory.works[now];
+        const Item& item = work.item;
+        Work& next = memory.works[1 - now];
+        cp_async_wait<0>();
+        __syncthreads();  // the tile is there, and the survivors of the item before are noted
+        if (warp == WARPS - 1) {
+            find_work(a, next);  // while the others multiply
         }
         int part = 0;  // of the queries' components; the tiles of two parts take turns
         for (int start = item.turn; start < item.end_turn; start += WARPS) {
             const int turn = start + warp;
             // an earlier epoch had every growth-th turn
             const bool mine = turn < item.end_turn && (a.is_first || turn % a.growth != 0);
-            const ListRows rows(a, books, item.list, turn, power_of_two(exponent));
+            const ListRows rows(a, books, item.list, turn, power_of_two(item.exponent));
             Product acc = {};
             for (int d = 0; d < a.dim; d += a.depth) {
-                if (n_parts > 1 || start == item.turn) {
-                    cp_async_wait<0>();
-                    __syncthreads();  // the part is there, and the other tile has been multiplied
-                    const int next = d + a.depth < a.dim ? d + a.depth : 0;
-                    if (n_parts > 1 && (next > 0 || start + WARPS < item.end_turn)) {
-                        copy_tile(a, item, next, tiles + (part + 1) % 2 * TILE * pitch, pitch);
-                    }
+                const bool is_last = d + a.depth >= a.dim;
+                const bool more = a.depth < a.dim && (!is_last || start + WARPS < item.end_turn);
+                if (more) {
+                    copy_tile(a, work, is_last ? 0 : d + a.depth,
+                              tiles + (part + 1) % 2 * TILE * pitch, pitch);
                 }
                 if (mine) {
                     const int depth = a.dim - d < a.depth ? a.dim - d : a.depth;
-                    const int n_blocks = (int)(item.end_pair - item.pair + 15) / 16;
-                    multiply(tiles + part % 2 * TILE * pitch, pitch, n_blocks, rows, d, depth, acc);
+                    multiply(tiles + part % 2 * TILE * pitch, pitch, item.n_blocks(), rows, d,
+                             depth, acc);
                 }
-                part += n_parts > 1;
+                if (more) {
+                    cp_async_wait<0>();
+                    __syncthreads();  // the part is there, and the other tile has been multiplied
+                    part++;
+                }
+            }
+            if (start + WARPS >= item.end_turn) {
+                __syncthreads();  // the tile has been multiplied, and the next item is there
+                copy_tile(a, next, 0, tiles, pitch);
             }
             if (mine) {
-                keep_survivors(a, memory, rows, acc);
+                keep_survivors(a, memory, work, rows, acc);
             }
         }
-        const i64 list_begin = a.offsets[item.list];
-        __syncthreads();  // all survivors are staged, and nobody looks at the item any more
-        note_staged(a, memory, list_begin);
+        __syncthreads();  // all survivors are staged
+        note_staged(a, memory, work);
     }
 }
 

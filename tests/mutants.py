@@ -389,14 +389,15 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists tiles",
-    without("__syncthreads();  // the item is there, and nobody is at the last one any more"),
-    without("__syncthreads();  // the part is there, and the other tile has been multiplied"),
-    without("__syncthreads();  // all survivors are staged, and nobody looks at the item any more"),
-    without("cp_async_wait<0>();"),
-    ("(i64)atomicAdd(&a.tickets[a.epoch], 1ull)", "(i64)a.tickets[a.epoch]++"),
-    ("item.pair + at < item.end_pair && a.query", "item.pair + at <= item.end_pair && a.query"),
-    ("rounded_up(a.ceiling[q] - memory.term[at])", "rounded_up(a.ceiling[q] - 1e3)"),
-    ("a.query_factor[q] * row_factor", "a.query_factor[q] * row_factor * 0.5f"),
+    without("__syncthreads();  // the first item and the codebooks are there"),
+    without(
+        "__syncthreads();  // the tile is there, and the survivors of the item before are noted"
+    ),
+    without("__syncthreads();  // all survivors are staged"),
+    ("atomicAdd(&a.tickets[a.epoch], 1ull) : 0", "a.tickets[a.epoch]++ : 0"),
+    ("at < item.n_pairs() && factor", "at <= item.n_pairs() && factor"),
+    ("rounded_up(a.ceiling[q] - term)", "rounded_up(a.ceiling[q] - 1e3)"),
+    ("factor * power_of_two(-item.exponent)", "0.5f * factor * power_of_two(-item.exponent)"),
     ("number % n_tiles * TILE", "number % n_tiles"),
     ("row <= rows.last) {", "true) {"),
 )
@@ -410,13 +411,40 @@ into(
     ("{right[n].x[s], right[n].x[s + 1]}", "{right[n].x[s], right[n].x[s]}"),
     ("16 * m + lane() / 4 + 8 * (i / 2)", "16 * m + lane() / 4 + 8 * (i % 2)"),
     ("8 * n + lane() % 4 * 2 + i % 2", "8 * n + lane() % 4 * 2 + i / 2"),
-    ("passed[0] &= upper ? 0 : passed[0] - 1;", "passed[0] &= upper ? 0 : passed[0] - 2;"),
+    ("left &= left - 1;", "left &= left - 2;"),
+)
+into(  # what is fetched ahead
+    "scan_lists",
+    "scan_filter",
+    "scan_lists remainders",
+    without("__syncthreads();  // the tile has been multiplied, and the next item is there"),
+    (
+        "cp_async_wait<0>();\n        __syncthreads();  // the tile is",
+        "cp_async_wait<1>();\n        __syncthreads();  // the tile is",
+    ),
+    ("find_work(a, next);  // while", "find_work(a, memory.works[now]);  // while"),
+    ("copy_tile(a, next, 0, tiles, pitch);", "copy_tile(a, work, 0, tiles, pitch);"),
+    ("keep_survivors(a, memory, work, rows, acc);", "keep_survivors(a, memory, next, rows, acc);"),
+    ("note_staged(a, memory, work);", "note_staged(a, memory, next);"),
+    ("memory.n_staged[pair] = 0;", ""),
+    ("row < 16 * work.item.n_blocks(); row", "row < 8 * work.item.n_blocks(); row"),
+    without("__syncwarp();  // every lane has read how many they are"),
+)
+into(
+    "scan_lists",
+    "scan_filter",
+    "scan_lists wide remainders",
+    ("if (first > 0 && first >= work.item.n_blocks())", "if (first > 0)"),
+    ("const int pair = tile_row(first + place / 16", "const int pair = tile_row(place / 16"),
+    ("work.highest[tile_row(first + m, i)]", "work.highest[tile_row(m, i)]"),
 )
 into(
     "scan_lists",
     "scan_filter",
     "scan_lists many lists",
     ("    number -= first[item.list];", ""),
+    ("(__popc(__ballot_sync(ALL_LANES, before)) - 1)", "__popc(__ballot_sync(ALL_LANES, before))"),
+    ("first[low + lane() * step] <= at;", "first[low + lane() * step] < at;"),
 )
 into(
     "scan_lists",
@@ -449,15 +477,20 @@ into(
     "scan_lists",
     "scan_filter",
     "scan_lists wide pieces",
-    ("next > 0 || start + WARPS < item.end_turn", "next > 0"),
+    ("(!is_last || start + WARPS < item.end_turn)", "!is_last"),
 )
 into(
     "scan_lists",
     "scan_filter",
     "scan_lists wide",
     ("tiles + (part + 1) % 2 * TILE * pitch", "tiles"),
-    ("d + a.depth < a.dim ? d + a.depth : 0", "d + a.depth < a.dim ? d + a.depth : a.depth"),
-    ("part += n_parts > 1;", ""),
+    ("is_last ? 0 : d + a.depth", "is_last ? 0 : d"),
+    ("part++;", ""),
+    without("__syncthreads();  // the part is there, and the other tile has been multiplied"),
+    (
+        "cp_async_wait<0>();\n                    __syncthreads();  // the part",
+        "cp_async_wait<1>();\n                    __syncthreads();  // the part",
+    ),
     ("multiply_step<2>(tile + d / 2, pitch, n_blocks, rows, first + d, acc);", ""),
 )
 into(
@@ -511,7 +544,7 @@ into(
     "scan_filter",
     "scan_lists bytes limit int8",
     ("is_signed ? 1152.0f : 1024.0f", "1024.0f"),
-    ("memory.term[at] += a.query_shift[q];", "memory.term[at] += a.query_shift[q] + 1e3f;"),
+    ("term += a.query_shift[q];", "term += a.query_shift[q] + 1e3f;"),
 )
 into(
     "scan_lists",

@@ -312,8 +312,10 @@ add("refine wide", "refine", _refine(REAL, 30, 700, 2, 40, 9, "sqeuclidean"))
 
 
 def _lists(case, n_queries, n_probes, k, queries, rng, **more):
-    n_lists = len(case.lists.radius)
-    probes = scan_cases.probes(rng, n_queries, n_lists, n_probes)
+    """n_probes: of each query, or the probes themselves."""
+    probes = n_probes
+    if not isinstance(n_probes, np.ndarray):
+        probes = scan_cases.probes(rng, n_queries, len(case.lists.radius), n_probes)
     terms = case.terms(queries, probes)
     return {
         "queries": queries,
@@ -402,6 +404,8 @@ def _scan(name, make, **more):
     add(f"scan_lists {name}", "scan_lists", make, **more)
 
 
+N_PAIRS = (1, 63, 64, 65, 127, 128, 129, 300, 23)  # of nine lists, of 300 queries with three probes
+REMAINDERS = np.ascontiguousarray(np.repeat(np.arange(9, dtype=INT32), N_PAIRS).reshape(3, 300).T)
 FEW_SURVIVORS = (("_scan", "SURVIVORS", 4), ("_scan", "BUDGET", 16))
 MANY_EPOCHS = (("_scan", "SURVIVORS", 32), ("_scan", "BUDGET", 64))
 for dtype in (np.float32, np.float16, np.int8, np.uint8):
@@ -446,6 +450,8 @@ for dtype in (np.int8, np.uint8):
     _scan(f"bytes cosine walk {name}", make, small=True)
     make = _flat(REAL, 1200, 2, 5, 6, 2, 2, dtype=dtype, cosine=True)
     _scan(f"bytes cosine epochs {name}", make, small=True, settings=MANY_EPOCHS)
+# more items than blocks, each with its own pairs: what one leaves behind must not reach the next
+_scan("remainders", _with_halves(_flat(REAL, 200, 9, 9, 300, REMAINDERS, 4, keep="each")))
 _scan("halves lattice", _with_halves(_flat(LATTICE, 1500, 3, 100, 90, 2, 10)))
 _scan("halves cosine", _with_halves(_flat(REAL, 300, 3, 37, 70, 2, 10, cosine=True)))
 _scan("halves wide", _with_halves(_flat(REAL, 300, 2, 520, 70, 2, 10)))
@@ -641,6 +647,32 @@ for dim in (1, 7, 36, 100, 300):
     _scan(f"sq rows {dim}", _sq(REAL, 200, 2, dim, 70, 2, 9, residual=False))
 _scan("sq limit", _sq(REAL, 200, 3, 9, 30, 2, 9, keep="each", limit=True))
 _scan("sq overflow", _sq(LATTICE, 300, 2, 2, 8, 2, 2), settings=FEW_SURVIVORS)
+
+
+# Tiles of 128 queries, in a batch that would not have them for its size.
+WIDE = (("scan_lists", "MANY_PER_LIST", 0),)
+
+
+for pq_len in (2, 4, 8):
+    make = _pq(REAL, 300, 2, 8 // pq_len, pq_len, 6, 2, 2, "sqeuclidean")
+    _scan(f"wide pq {pq_len} epochs", make, small=True, settings=(*MANY_EPOCHS, *WIDE))
+    make = _pq(REAL, 60, 9, 16 // pq_len, pq_len, 2, 3, 7, "inner_product")
+    _scan(f"wide pq {pq_len} walk", make, small=True, settings=WIDE)
+    make = _pq(LATTICE, 100, 2, 40 // pq_len, pq_len, 90, 2, 4, "inner_product")
+    _scan(f"wide pq {pq_len}", make, settings=WIDE)
+for dtype in (np.float32, np.float16):
+    name = np.dtype(dtype).name
+    make = _with_halves(_flat(REAL, 300, 2, 5, 6, 2, 2, dtype=dtype))
+    _scan(f"wide {name} epochs", make, small=True, settings=(*MANY_EPOCHS, *WIDE))
+    make = _with_halves(_flat(REAL, 60, 9, 9, 2, 3, 5, dtype=dtype))
+    _scan(f"wide {name} walk", make, small=True, settings=WIDE)
+_scan("wide one list", _with_halves(_flat(REAL, 40, 1, 5, 70, 1, 4)), small=True, settings=WIDE)
+make = _pq(REAL, 200, 9, 5, 4, 300, REMAINDERS, 4, "sqeuclidean")
+_scan("wide pq remainders", make, settings=WIDE)
+make = _with_halves(_flat(LATTICE, 200, 9, 9, 300, REMAINDERS, 4, dtype=np.float16, keep="each"))
+_scan("wide remainders", make, settings=WIDE)
+make = _pq(LATTICE, 150, 2, 2, 4, 80, 2, 2, "sqeuclidean")
+_scan("wide overflow", make, settings=(*FEW_SURVIVORS, *WIDE))
 
 
 def _uneven(rng, *shape):

@@ -42,17 +42,23 @@ def test_the_innermost_loop_with_products():
 def test_loops_over_components_do_not_spill(arch):
     """What the budgets of scan_filter and assign say of the variants that are in use."""
     codes = [variants.scan_lists(variants.Codec.PQ, "uint8", pq_len=n) for n in (1, 4)]
+    wide = [
+        variants.scan_lists(variants.Codec.PQ, "uint8", pq_len=4, tile=128),
+        variants.scan_lists(
+            variants.Codec.WHOLE, "float32", rows_as=variants.RowsAs.HALVES, tile=128
+        ),
+    ]
     u8 = variants.scan_lists(variants.Codec.WHOLE, "uint8", rows_as=variants.RowsAs.BYTES)
     rows = variants.scan_lists(variants.Codec.WHOLE, "float32", rows_as=variants.RowsAs.HALVES)
     loops = {
         variant.variant: sass.product_loop(variant, entry, arch)
         for variant, entry in [
-            *((variant, "scan_filter") for variant in (*codes, rows, u8)),
+            *((variant, "scan_filter") for variant in (*codes, *wide, rows, u8)),
             *((variants.assign(split=split), "assign") for split in (True, False)),
         ]
     }
     for name, loop in loops.items():
-        assert (loop.mma, loop.local) == (32, 0), name
+        assert (loop.mma, loop.local) == (64 if "TILE128" in name else 32, 0), name
 
 
 def test_roofline():

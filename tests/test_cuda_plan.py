@@ -18,6 +18,7 @@ from emu import Fibers
 from engines import needs_fibers
 from test_cuda_ops import answer, check
 
+from bench import kernel_resources
 from bench.data import clustered
 from gpuann import _nvtx, kmeans
 from gpuann.backends import cuda_ops, numpy_ops, seam
@@ -80,17 +81,67 @@ def test_the_first_ceiling_comes_from_the_nearest_lists():
 
 def test_pieces_of_a_list_get_longer_when_there_is_work_for_all():
     grid = scan_lists_file._filter_grid
-    one_sm = emulated.EmulatedDevice(emulated.Nothing(), Limits(90, 1, 228_352))
-    assert grid(one_sm, 50_000, 1, 10_000, 1) == (2, 32)
-    assert grid(one_sm, 50_000, 1, 4_000, 1) == (2, 15)
-    assert grid(one_sm, 50_000, 1, 400, 1) == (2, 8)
-    assert grid(one_sm, 200_000, 1, 10_000, 1) == (1, 32), "one block has all shared memory"
+    assert grid(2, 1, 10_000, 1) == (2, 32)
+    assert grid(2, 1, 4_000, 1) == (2, 15)
+    assert grid(2, 1, 400, 1) == (2, 8)
+    assert grid(1, 1, 10_000, 1) == (1, 32), "one block has all shared memory"
+
+
+def test_tiles_are_of_128_queries_where_lists_have_many_pairs():
+    def rows(payload, dim, limits=emulated.H200, n_queries=10_000):
+        device = emulated.EmulatedDevice(emulated.Nothing(), limits)
+        pq = payload.codebooks.shape[1:] if isinstance(payload, seam.PqPayload) else (0, 0)
+        members = {"dim": dim, "pq_len": pq[1], "pq_book_size": pq[0]}
+        members |= {"n_queries": n_queries, "n_probes": 32, "n_lists": 1024}
+        return scan_lists_file._tile(device, payload, members).rows
+
+    def pq(dim, length, bits=8):
+        return seam.PqPayload(None, np.empty((dim // length, 2**bits, length)), None)
+
+    vectors = np.empty((1, 1), np.float32)
+    halves, converted = (seam.FlatPayload(vectors, None, None, h) for h in (vectors, None))
+    assert rows(pq(128, 4), 128) == rows(halves, 128) == rows(halves, 768) == 128
+    assert rows(pq(128, 4), 128, n_queries=128 * 32) == 128
+    assert rows(pq(128, 4), 128, n_queries=128 * 32 - 1) == 64, "under 128 pairs a list"
+    assert rows(pq(128, 4, bits=6), 128) == rows(pq(128, 1), 128) == rows(converted, 128) == 64
+    assert rows(seam.SqPayload(vectors, None, None, None), 128) == 64
+    assert rows(pq(96, 4), 96, emulated.RTX) == 128
+    assert rows(pq(128, 4), 128, emulated.RTX) == 64, "no room for the codebooks beside 128"
+    assert rows(pq(256, 8), 256) == 128
+    assert rows(pq(272, 8), 272) == 64, "there is none beside 64 either"
+    assert rows(halves, 768, emulated.SMALL) == 64, "two parts of 128 do not fit"
+
+
+@pytest.mark.parametrize("dim", [96, 100, 128])
+def test_two_blocks_with_codebooks_share_a_multiprocessor(dim):
+    device = emulated.EmulatedDevice(emulated.Nothing(), emulated.H200)
+    tile = scan_lists_file.Tile(device, dim, 4, 256, 64)
+    assert kernel_resources.blocks_per_sm("90", 128, tile.shared, 256) == 2
+    on_a100 = kernel_resources.blocks_per_sm("80", 128, tile.shared, 256)
+    assert on_a100 == (2 if dim < 128 else 1)
+
+
+@pytest.mark.parametrize("dim", [384, 768, 1024, 1536])
+def test_two_blocks_of_long_rows_share_a_multiprocessor(dim):
+    device = emulated.EmulatedDevice(emulated.Nothing(), emulated.H200)
+    tile = scan_lists_file.Tile(device, dim, 0, 0, 64)
+    assert kernel_resources.blocks_per_sm("90", 128, tile.shared, 256) == 2
+
+
+@needs_fibers
+def test_long_rows_in_tiles_of_128(monkeypatch):
+    """Two parts of them fit an H200, not the device that the cases run on."""
+    monkeypatch.setattr(scan_lists_file, "MANY_PER_LIST", 0)
+    device = emulated.EmulatedDevice(Fibers(checked=True), emulated.H200)
+    with emulated.stands_in(device):
+        check(device, "scan_lists halves wide")
+    assert "TILE128" in device.launches[-1].variant
 
 
 def test_codebooks_that_do_not_fit_are_read_where_they_are():
-    def pq_len(dim, shared, length=4):
+    def pq_len(dim, shared, length=4, rows=64):
         device = emulated.EmulatedDevice(emulated.Nothing(), Limits(90, 1, shared))
-        return scan_lists_file.Tile(device, dim, length, 256).pq_len
+        return scan_lists_file.Tile(device, dim, length, 256, rows).pq_len
 
     assert pq_len(128, emulated.H200.shared_bytes) == 4
     assert pq_len(384, emulated.H200.shared_bytes) == 0, "196 KB beside two tiles of 36"

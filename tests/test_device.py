@@ -515,7 +515,7 @@ class TestSource:
         assert '#include "' not in made.text.replace('#include "ptx_host.h"', "")
         assert (
             made.symbol("scan_bound")
-            == "scan_bound__BLOCK256_CODEC0_PACKED0_PQ_LEN0_ROWhalf_ROWS_AS0_TABLEfloat"
+            == "scan_bound__BLOCK256_CODEC0_PACKED0_PQ_LEN0_ROWhalf_ROWS_AS0_TABLEfloat_TILE64"
         )
         assert "\nENTRY(" not in made.text
 
@@ -561,6 +561,12 @@ class TestSource:
             source.make("f", body, {"BLOCK": "32"})
         commented = body.replace("int n;", "int n;  // rows")
         assert source.make("f", commented, {"BLOCK": "32"}).fields[0].name == "n"
+        wide = commented + "// budget  f with TILE 128: regs <= 99, spills 8, blocks/SM >= 1\n"
+        budgets = [
+            dict(source.make("f", wide, {"BLOCK": "32", "TILE": tile}).budgets)["f"]
+            for tile in ("64", "128")
+        ]
+        assert budgets == [source.Budget(9, 0, 1), source.Budget(99, 8, 1)]
         without = commented.split("\n", 1)[1]
         with pytest.raises(BackendError, match="one budget line for each entry"):
             source.make("f", without, {"BLOCK": "32"})

@@ -82,8 +82,8 @@ def test_only_one_file_has_assembly():
 
 def constants(text):
     """constexpr integers of a kernel text, by name."""
+    known = {n: int(v) for n, v in re.findall(r"^#define (\w+) (\d+)$", text, re.MULTILINE)}
     found = re.findall(r"^constexpr \w+ (\w+) =\s+([^;]+);", text, re.MULTILINE)
-    known = {"BLOCK": _sizes.BLOCK}
     for name, value in found:
         if re.fullmatch(r"[\w\s*/+()-]+", value) and "x" not in value:
             known[name] = eval(value.replace("/", "//").replace("\n", " "), {}, known)
@@ -92,12 +92,14 @@ def constants(text):
 
 def test_sizes_agree_between_launchers_and_kernels():
     scan = constants(variants.scan_lists(variants.Codec.WHOLE, np.float32).text)
-    assert scan["TILE"] == _sizes.TILE
     assert scan["GROUP"] == _sizes.GROUP
     assert scan["CHUNK"] == _sizes.CHUNK
     assert scan["SCALE_BYTES"] == _sizes.SCALE_BYTES
-    for name in ("ROWS", "STEP", "DEPTH", "FILTER_BYTES"):
+    for name in ("ROWS", "STEP", "DEPTH"):
         assert scan[name] == getattr(_sizes, name), name
+    for tile in variants.TILES:
+        scan = constants(variants.scan_lists(variants.Codec.WHOLE, np.float32, tile=tile).text)
+        assert (scan["TILE"], scan["FILTER_BYTES"]) == (tile, _sizes.filter_bytes(tile))
     assert (scan["LONGEST"], scan["MOST_SCALED"]) == (_halves.LONGEST, _halves.MOST_SCALED)
     assign = constants(variants.assign(split=False).text)
     assert assign["TILE_BYTES"] == _sizes.TILE_BYTES

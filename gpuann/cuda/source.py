@@ -40,7 +40,9 @@ _CODES = {_DTYPES["int"]: "i", _DTYPES["u32"]: "I", _DTYPES["i64"]: "q", _DTYPES
 _RANGES = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in _CODES}
 _INCLUDE = re.compile(r'^#include "([\w.]+)"$')
 _ENTRY = re.compile(r"^ENTRY\((\w+)\)\(const (\w+) a\)", re.MULTILINE)
-_BUDGET = re.compile(r"// budget  (\w+): regs <= (\d+), spills (\d+), blocks/SM >= (\d+)")
+_BUDGET = re.compile(  # of an entry, or of an entry where this constant has this value
+    r"// budget  (\w+)(?: with (\w+) (\w+))?: regs <= (\d+), spills (\d+), blocks/SM >= (\d+)"
+)
 _FIELD = re.compile(r"^\s+(?:const )?(\w+)(\*?) (\w+);\s+// (.*)$")
 
 
@@ -117,7 +119,11 @@ def make(op: str, body: str, defines: Mapping[str, str]) -> Source:
         raise BackendError(message("gpuann", f"{op}.cu", "have entries of one struct", structs))
     fields = _fields(op, body, structs.pop(), defines)
     names = tuple(name for name, _ in entries)
-    promised = {name: Budget(int(r), int(s), int(b)) for name, r, s, b in _BUDGET.findall(body)}
+    promised = {
+        name: Budget(*map(int, numbers))
+        for name, constant, value, *numbers in _BUDGET.findall(body)
+        if not constant or defines.get(constant) == value  # behind the one of all variants
+    }
     if promised.keys() != {name for name, _ in entries}:
         rule = "have one budget line for each entry"
         raise BackendError(message("gpuann", f"{op}.cu", rule, sorted(promised)))

@@ -14,6 +14,7 @@ _ROWS = {np.float32: "float", np.float16: "__half", np.int8: "i8", np.uint8: "u8
 ROW_TYPES = {np.dtype(t): name for t, name in _ROWS.items()}
 SPLIT_DIM = 10  # components: three times as many fit the 32 of one step
 PQ_LENGTHS = (1, 2, 4, 8)  # components of an entry whose codes become fragments by one load each
+TILES = (64, 128)  # rows in shared memory, fragments.cuh: queries of the filter
 TABLE_TYPES = {np.dtype(np.float32): "float", np.dtype(np.float16): "__half"}
 
 
@@ -43,7 +44,7 @@ def plain(op: str) -> Source:
 
 def assign(*, split: bool) -> Source:
     """split: rows of up to SPLIT_DIM components, packed as hi + lo halves."""
-    return source("assign", (_BLOCK, ("SPLIT", str(int(split)))))
+    return source("assign", (_BLOCK, ("SPLIT", str(int(split))), ("TILE", str(TILES[0]))))
 
 
 def pairwise(metric: str) -> Source:
@@ -70,14 +71,24 @@ def scan_lists(
     pq_len: int = 0,
     packed: bool = False,
     rows_as: RowsAs = RowsAs.CONVERTED,
+    tile: int = TILES[0],
 ) -> Source:
     """By the dtype of rows or codes, and how they are multiplied. pq_len: one of PQ_LENGTHS if the
-    codebooks are to be in shared memory, 0 for any length; packed: those have less than 8 bits.
+    codebooks are to be in shared memory, 0 for any length; packed: those have less than 8 bits;
+    tile: one of TILES, the larger where `has_wide_tile`.
     """
     row = ("ROW", ROW_TYPES[np.dtype(dtype)])
-    which = {"CODEC": codec, "PQ_LEN": pq_len, "PACKED": packed, "ROWS_AS": rows_as}
+    which = {"CODEC": codec, "PQ_LEN": pq_len, "PACKED": packed, "ROWS_AS": rows_as, "TILE": tile}
     numbers = ((name, str(int(value))) for name, value in which.items())
     return source("scan_lists", (_BLOCK, ("TABLE", "float"), row, *numbers))
+
+
+def has_wide_tile(pq_len: int, packed: bool, rows_as: RowsAs) -> bool:
+    """Where twice the queries share what bounds the product by the model: decoding 8-bit codes, or
+    reading halves. Bytes and short codes leave tensor cores the bound with 64 already; a code for
+    each component is as long as bytes, which need no codebook.
+    """
+    return rows_as == RowsAs.HALVES or (pq_len > 1 and not packed)
 
 
 def refine(dtype: Any) -> Source:
@@ -94,9 +105,14 @@ def table() -> list[Source]:
         *(build_lut(dtype) for dtype in TABLE_TYPES),
         *(scan_lut(dtype) for dtype in TABLE_TYPES),
         *(scan_lists(Codec.WHOLE, dtype) for dtype in ROW_TYPES),
-        *(scan_lists(Codec.WHOLE, t, rows_as=RowsAs.HALVES) for t in (np.float32, np.float16)),
+        *(
+            scan_lists(Codec.WHOLE, dtype, rows_as=RowsAs.HALVES, tile=tile)
+            for dtype in (np.float32, np.float16)
+            for tile in TILES
+        ),
         *(scan_lists(Codec.WHOLE, t, rows_as=RowsAs.BYTES) for t in (np.int8, np.uint8)),
         *(scan_lists(Codec.PQ, np.uint8, pq_len=length) for length in (0, *PQ_LENGTHS)),
+        *(scan_lists(Codec.PQ, np.uint8, pq_len=length, tile=TILES[1]) for length in (2, 4, 8)),
         *(scan_lists(Codec.PQ, np.uint8, pq_len=length, packed=True) for length in PQ_LENGTHS),
         scan_lists(Codec.SQ, np.int8, rows_as=RowsAs.BYTES),
         *(refine(dtype) for dtype in ROW_TYPES),

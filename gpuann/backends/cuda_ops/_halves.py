@@ -16,18 +16,18 @@ def half_words(dim: int) -> int:
 
 
 class TileShape(NamedTuple):
-    """64 rows in shared memory: see fragments.cuh."""
+    """Rows in shared memory: see fragments.cuh."""
 
     depth: int
     """Components at a time."""
     bytes: int
 
 
-def tile_shape(components: int) -> TileShape:
+def tile_shape(components: int, rows: int = TILE) -> TileShape:
     """Of rows of so many components, of which at most DEPTH are there at a time."""
     depth = min(DEPTH, -(-components // STEP) * STEP)
     pitch = depth // 2 + (0 if depth % 64 else 16)  # words, as tile_pitch
-    return TileShape(depth, TILE * pitch * 4)
+    return TileShape(depth, rows * pitch * 4)
 
 
 def with_halves(xp: Any, payload: FlatPayload, lists: Lists) -> FlatPayload:

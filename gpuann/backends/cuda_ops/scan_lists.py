@@ -3,13 +3,11 @@
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gpuann._nvtx import annotate
 from gpuann.backends import packing
 from gpuann.backends.cuda_ops import _scan
 from gpuann.backends.cuda_ops._halves import half_words, tile_shape
-from gpuann.backends.cuda_ops._sizes import FILTER_BYTES, ROWS, TILE
+from gpuann.backends.cuda_ops._sizes import ROWS, filter_bytes
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload, PqPayload
 from gpuann.cuda import devices, variants
 from gpuann.cuda.launch import Arguments, Device, arguments, launch
@@ -19,6 +17,9 @@ from gpuann.metric import ScanMetric
 
 # mean pairs of a list under which its queries walk it one by one: a guess, no GPU has measured it
 FEW_PER_LIST = 2
+# from which a tile has 128 of them, for then the mean list fills one: with fewer it would be the
+# work of 64 on half the blocks. A guess too
+MANY_PER_LIST = 128
 TURNS = (8, 32)  # of 32 rows in an item, at least and at most: a block does eight at a time
 ITEMS_PER_BLOCK = 4  # that there should be, so that blocks end together
 
@@ -43,7 +44,7 @@ def scan_lists(
         return xp.empty((0, k), xp.float32), xp.empty((0, k), xp.int64)
     plan = _scan.Plan("scan_lists", device, queries.shape[1], k)
     members = _scan.values(queries, terms, payload, lists, probes, k, metric, keep, limit, plan)
-    tile = Tile(device, queries.shape[1], members["pq_len"], members["pq_book_size"])
+    tile = _tile(device, payload, members)
     source = _source(payload, tile)
     if probes.size < FEW_PER_LIST * len(lists.radius):
         n_rows = len(lists.ids)
@@ -53,34 +54,55 @@ def scan_lists(
 
 def _source(payload: Payload, tile: "Tile") -> Source:
     """The variant for what is stored."""
+    rows_as, packed = _rows_as(payload), _packed(payload, tile)
     if isinstance(payload, FlatPayload):
-        dtype, rows_as = payload.vectors.dtype, _rows_as(payload)
-        return variants.scan_lists(Codec.WHOLE, dtype, rows_as=rows_as)
-    if isinstance(payload, PqPayload):
-        packed = tile.pq_len > 0 and packing.bits_of(payload.codebooks.shape[1]) < 8
-        return variants.scan_lists(Codec.PQ, np.uint8, pq_len=tile.pq_len, packed=packed)
-    return variants.scan_lists(Codec.SQ, payload.codes.dtype, rows_as=RowsAs.BYTES)
+        codec, dtype = Codec.WHOLE, payload.vectors.dtype
+    else:
+        codec = Codec.PQ if isinstance(payload, PqPayload) else Codec.SQ
+        dtype = payload.codes.dtype
+    return variants.scan_lists(
+        codec, dtype, pq_len=tile.pq_len, packed=packed, rows_as=rows_as, tile=tile.rows
+    )
 
 
-def _rows_as(payload: FlatPayload) -> RowsAs:
+def _rows_as(payload: Payload) -> RowsAs:
     """Bytes need no copy, but under cosine a scale that fp16 would round."""
-    if payload.vectors.dtype.itemsize == 1 and payload.scale is None:
-        return RowsAs.BYTES
-    return RowsAs.CONVERTED if payload.halves is None else RowsAs.HALVES
+    if isinstance(payload, FlatPayload):
+        if payload.vectors.dtype.itemsize == 1 and payload.scale is None:
+            return RowsAs.BYTES
+        return RowsAs.CONVERTED if payload.halves is None else RowsAs.HALVES
+    return RowsAs.CONVERTED if isinstance(payload, PqPayload) else RowsAs.BYTES
+
+
+def _packed(payload: Payload, tile: "Tile") -> bool:
+    """Codes in shared memory's codebooks that have less than 8 bits."""
+    if not isinstance(payload, PqPayload) or tile.pq_len == 0:
+        return False
+    return packing.bits_of(payload.codebooks.shape[1]) < 8
 
 
 class Tile:
     """A tile of queries in shared memory, and whether the codebooks are there beside it."""
 
-    def __init__(self, device: Device, dim: int, pq_len: int, pq_book_size: int) -> None:
-        self.words = half_words(dim)
-        self.depth, tile_bytes = tile_shape(dim)
-        self.shared = FILTER_BYTES + (1 if dim <= self.depth else 2) * tile_bytes
+    def __init__(self, device: Device, dim: int, pq_len: int, pq_book_size: int, rows: int) -> None:
+        self.rows, self.words = rows, half_words(dim)
+        self.depth, tile_bytes = tile_shape(dim, rows)
+        self.shared = filter_bytes(rows) + (1 if dim <= self.depth else 2) * tile_bytes
         books = -(-dim * pq_book_size // 8) * 16
         fits = self.shared + books <= device.limits.shared_bytes
         self.pq_len = pq_len if pq_len in variants.PQ_LENGTHS and fits else 0
         if self.pq_len:
             self.shared += books
+
+
+def _tile(device: Device, payload: Payload, members: dict[str, Any]) -> Tile:
+    """Of 128 queries where there are so many, it pays, and they fit; else of 64."""
+    shape = (members["dim"], members["pq_len"], members["pq_book_size"])
+    narrow, wide = (Tile(device, *shape, rows) for rows in variants.TILES)
+    many = members["n_queries"] * members["n_probes"] >= MANY_PER_LIST * members["n_lists"]
+    pays = variants.has_wide_tile(narrow.pq_len, _packed(payload, narrow), _rows_as(payload))
+    fits = wide.shared <= device.limits.shared_bytes and wide.pq_len == narrow.pq_len
+    return wide if many and pays and fits else narrow
 
 
 def _by_list(
@@ -100,8 +122,11 @@ def _by_list(
     scores = [scratch(f"scores{i}", (n, places), xp.float32) for i in range(2)]
     probed = n_rows * members["n_probes"] // n_lists
     growth, steps = epochs(probed, k, plan.budget, places)
-    tiles = -(-n // TILE) if n_lists == 1 else n_pairs // TILE + min(n_lists, n_pairs)
-    grid, turns = _filter_grid(device, tile.shared, tiles, n_rows, n_lists)
+    rounded = -(-n // tile.rows)
+    tiles = rounded if n_lists == 1 else n_pairs // tile.rows + min(n_lists, n_pairs)
+    promised = dict(source.budgets)["scan_filter"].blocks
+    per_sm = max(1, min(promised, device.limits.shared_bytes // tile.shared))
+    grid, turns = _filter_grid(per_sm * device.limits.n_sms, tiles, n_rows, n_lists)
     near = near_rows(n_rows, n_lists, members["n_probes"], plan.budget)
     members |= {
         "dists": dists,
@@ -196,14 +221,10 @@ def epochs(n_probed: int, k: int, budget: int, places: int) -> tuple[int, list[i
     return growth, steps
 
 
-def _filter_grid(
-    device: Device, shared: int, tiles: int, n_rows: int, n_lists: int
-) -> tuple[int, int]:
-    """Blocks that stay until all items are done, and turns of an item. There are at most `tiles` of
-    pairs; how many, the device alone knows.
+def _filter_grid(blocks: int, tiles: int, n_rows: int, n_lists: int) -> tuple[int, int]:
+    """How many of the blocks stay until all items are done, and turns of an item. There are at most
+    `tiles` of pairs; how many, the device alone knows.
     """
-    per_sm = max(1, min(_scan.BLOCKS_PER_SM, device.limits.shared_bytes // shared))
-    blocks = per_sm * device.limits.n_sms
     turns = -(-n_rows // ROWS // n_lists)  # of a list, in the mean
     wanted = turns * tiles // max(1, ITEMS_PER_BLOCK * blocks)
     turns = min(max(wanted, TURNS[0]), TURNS[1])
