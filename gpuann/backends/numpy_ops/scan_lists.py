@@ -3,12 +3,13 @@
     score(q, v) = A(q, l) + N(v) - q'.r(v)        q' = 2q for L2, q for inner product
 
 Large batches go through two passes (`_tiled`): a bound from the nearest rows, then every tile
-filtered with it. Where scores are few they are all kept (`_dense`). The survivors of either are
-rescored canonically and sorted by (distance, id), so the answer does not depend on the path.
+filtered with it, small ones side by side (`_stacks`). Where scores are few they are all kept
+(`_dense`). The survivors of either get their canonical distance (`_rescore`) and are sorted by
+(distance, id), so the answer does not depend on the path.
 
 Cost: 2 * pairs * list_len * (dim + 1) flop by BLAS plus about 0.3 ns per (query, row) pair for
-compare and count. Memory: a few tiles per thread plus the survivors (28 bytes each, at most 2^20
-or 4 Q k of them), or SMALL scores of 4 bytes.
+compare and count. Memory: a few tiles or a stack of them per thread plus the survivors (28 bytes
+each, at most 2^20 or 4 Q k of them), or SMALL scores of 4 bytes.
 Source: list-major order as in FAISS contrib/big_batch_search; bound and filter are our own.
 """
 
