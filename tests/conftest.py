@@ -46,6 +46,16 @@ def threads():
     gpuann.set_num_threads(None)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `-n 2` each of two processes has half of the tests, and who is done first takes of what
+    the other has left. Else xdist hands them out in rounds, and the longest tests make one wait.
+    """
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log) if config.getvalue("dist") == "load" else None
+
+
 def pytest_collection_finish():
     """What is there by now stays until the end: no collection of garbage need look at it again."""
     gc.collect()
