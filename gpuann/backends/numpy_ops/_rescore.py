@@ -33,8 +33,8 @@ _SCORES_A_PAIR = 20  # of a product in the time that one pair takes in order ...
 _SCORES_A_ROW = 20  # ... and in the time in which a row, or a query, becomes float64
 _PAIR_IN_COMPONENTS = 128  # finding a pair's score takes as long as so many components in order
 _ROWS_A_PAIR = 8  # from the first to the last, or pairs are too few for a product
-_BLOCK = 1024  # queries, and rows, of one product at most ...
-_BLOCK_FLOATS = 1 << 20  # ... and components of either: 8 MiB
+_BLOCK = 512  # queries, and rows, of one product at most ...
+_BLOCK_FLOATS = 1 << 19  # ... and components of either: 4 MiB
 _UNIT = 2.0**-53
 
 
