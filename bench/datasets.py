@@ -51,8 +51,8 @@ def get(name: str, cache: Path, n_queries: int = 10_000) -> Data:
         shape = size.split("x")
         if len(shape) not in (2, 3) or not all(part.isdigit() for part in shape):
             raise bad_value("bench", "--data", f"be {kind}:ROWSxDIM[xQUERIES]", repr(name))
-        n, dim, n_queries = (*map(int, shape), n_queries)[:3]
-        return Data(name, *makers[kind](n, dim, n_queries))
+        n, dim, *asked = map(int, shape)
+        return Data(name, *makers[kind](n, dim, asked[0] if asked else n_queries))
     if name == "fashion-mnist":
         return fashion_mnist(Path(os.environ.get("FASHION_MNIST", DEBIAN)))
     if name == "words":

@@ -110,7 +110,7 @@ class Run:
         self, data: truth.Stored, built: list[tuple[Peer, int, list[Any]]]
     ) -> list[dict[str, Any]]:
         """A pass over some queries for each setting; a curve ends when it has recall enough."""
-        n = min(truth.QUERIES, len(data.truth))
+        n = len(data.truth)
         queries, points = data.queries[:n], []
         for peer, number, (kind, params, settings) in _bar(built, "recall"):
             for k in self.asked.k:
@@ -149,7 +149,7 @@ class Run:
         batches = sorted({min(b, len(data.queries)) for b in self.asked.batch})
         for batch, point in _bar([(b, p) for b in batches for p in order], label):
             size = batch  # of which a library that takes minutes is asked a part
-            expected = point["first_seconds"] * size / min(truth.QUERIES, len(data.truth))
+            expected = point["first_seconds"] * size / len(data.truth)
             if expected > LONGEST:
                 size = max(1, int(size * LONGEST / expected))
             calls = next((c for b, c in sorted(CALLS.items()) if batch <= b), 1)

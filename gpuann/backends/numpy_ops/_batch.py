@@ -137,21 +137,18 @@ def product(queries: Array, rows: Array, out: Array) -> None:
 
 def passing(scores: Array, terms: Array, ceiling: Array) -> tuple[Array, Array, Array]:
     """Where scores (n, m) + terms (n,) lie at or under ceiling (n,): row, column, score."""
-    hit, score, columns_first = under(scores, _slack.round_up(ceiling - terms))
-    if columns_first:
-        column, at = np.divmod(hit, scores.shape[0])
+    highest = _slack.round_up(ceiling - terms)[:, None]
+    if scores.flags.c_contiguous:
+        at, column, score = _under(scores, highest)
     else:
-        at, column = np.divmod(hit, scores.shape[1])
+        column, at, score = _under(scores.T, highest.T)
     return at, column, score + terms.take(at)
 
 
-def under(scores: Array, highest: Array) -> tuple[Array, Array, bool]:
-    """Scores (n, m) at or under highest (n,): which, as numbers in the order of memory, the scores
-    themselves, and whether that order goes by columns.
-    """
-    columns_first = not scores.flags.c_contiguous
-    flat, limit = (scores.T, highest) if columns_first else (scores, highest[:, None])
-    passed = _threads.scratch("passed", flat.shape, np.bool_)
-    np.less_equal(flat, limit, out=passed)
+def _under(scores: Array, highest: Array) -> tuple[Array, Array, Array]:
+    """Where scores (n, m), C-contiguous, are at most `highest`: row, column, score."""
+    passed = _threads.scratch("passed", scores.shape, np.bool_)
+    np.less_equal(scores, highest, out=passed)
     hit = np.flatnonzero(passed)
-    return hit, flat.reshape(-1).take(hit), columns_first
+    at, column = np.divmod(hit, scores.shape[1])
+    return at, column, scores.reshape(-1).take(hit)

@@ -29,7 +29,10 @@ def ordered_sum(x: Array) -> Array:
 
 
 def distances(rows: Array, queries: Array, metric: ScanMetric) -> Array:
-    """Canonical distance of rows[i] to queries[i]: both (n, D) float32 -> (n,) float64."""
+    """Canonical distance of rows[i] to queries[i] -> (n,) float64.
+
+    rows (n, D) float32 or a stored dtype that float32 holds exactly, queries (n, D) float32.
+    """
     a = _threads.scratch("differences", rows.shape, np.float64)
     a[:] = rows
     if metric == "inner_product":

@@ -3,7 +3,7 @@
 The canonical distance sums pair by pair in a written order; a product of matrices takes a fraction
 of that time for each of its scores, but sums in whatever order BLAS likes. Both lie within `error`
 of the true distance: where that whole interval rounds to one float32, it is the canonical
-distance. What is left, a few in ten thousand, is summed in order.
+distance. What is left, very few of ordinary data, is summed in order.
 
 With A = |q - s|^2, N = |x - s|^2, s the shift and u = 2^-53: n products, summed in any order,
 fused or not, err by at most n u times the sum of their moduli (Higham, Accuracy and Stability of
@@ -13,7 +13,7 @@ adds 4 u (A + N), and the canonical distance errs by (D + 4) u times itself, whi
 (D + 2) u |q| |x|.
 
 Cost: for each list 2 * queries * rows * D flop in float64, of those in a pair of the list; where
-pairs are few beside that, a pair costs D times 1 to 2 ns.
+pairs are few beside that, D float64 differences of each pair, squared and added in order.
 """
 
 from typing import NamedTuple

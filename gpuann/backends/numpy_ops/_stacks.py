@@ -1,9 +1,9 @@
 """Tiles of about one shape side by side, so that one call of an array function serves them all.
 
 A thread that comes back from such a call waits for the interpreter lock, and while it waits it
-sleeps. Products of less than some 100 us, called one by one, take longer on two threads than on
-one. So small tiles are stacked, and padded to the largest of the stack; large ones stay alone, and
-their rows are read where they are.
+sleeps: short products, called one by one, are no faster on two threads than on one. So small tiles
+are stacked, and padded to the largest of the stack; large ones stay alone, and their rows are read
+where they are.
 """
 
 from typing import NamedTuple

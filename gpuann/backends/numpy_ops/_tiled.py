@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gpuann.backends.numpy_ops import _batch, _minima, _slack, _stacks, _threads
+from gpuann.backends.numpy_ops import _batch, _minima, _stacks, _threads
 from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._stacks import Stack, Tile
 from gpuann.backends.numpy_ops._survivors import Collector, Scorer, Survivors, Wanted
@@ -51,10 +51,9 @@ def scan_tiled(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Arr
         if wanted.limit is not None:
             bound = np.minimum(bound, wanted.limit)
         ceiling = bound + 2 * wanted.slack
-        highest = _slack.round_up(ceiling.take(pairs.query) - pairs.term)
 
-        def filtered(stack: Stack, highest: Array = highest) -> None:
-            collector.add(_filter(batch, stack, pairs, highest))
+        def filtered(stack: Stack, ceiling: Array = ceiling) -> None:
+            collector.add(_filter(batch, stack, pairs, ceiling))
 
         _threads.run(filtered, _stacks.stacks(batch, tiles))
         if number < len(epochs) - 1:  # after the last one `finish` does it, with threads
@@ -84,20 +83,14 @@ def _epochs(batch: Batch) -> Iterator[list[Tile]]:
         begin, end = end, end * EPOCH_GROWTH
 
 
-def _filter(batch: Batch, stack: Stack, pairs: _Pairs, highest: Array) -> Survivors:
-    """Rows of some tiles whose score lies at or under `highest` (n_pairs,) float32, terms apart."""
+def _filter(batch: Batch, stack: Stack, pairs: _Pairs, ceiling: Array) -> Survivors:
+    """Rows of some tiles whose score lies at or under ceiling (Q,) float64."""
     query = pairs.query.take(stack.pairs)
     scores = _stacks.multiply(batch, stack, query)
-    limit = np.where(stack.is_pair, highest.take(stack.pairs), np.float32(-np.inf))
-    hit, score, columns_first = _batch.under(scores, limit)
-    if columns_first:
-        row, at = np.divmod(hit, len(query))
-    else:
-        at, row = np.divmod(hit, stack.n_rows)
+    highest = np.where(stack.is_pair, ceiling.take(query), -np.inf)
+    at, row, score = _batch.passing(scores, pairs.term.take(stack.pairs), highest)
     tile = at // stack.n_pairs
-    row += stack.start.take(tile)
-    score += pairs.term.take(stack.pairs.take(at))
-    return Survivors(query.take(at), stack.list.take(tile), row, score)
+    return Survivors(query.take(at), stack.list.take(tile), row + stack.start.take(tile), score)
 
 
 def _first_bound(batch: Batch, pairs: _Pairs, k: int) -> Array:
