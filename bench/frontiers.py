@@ -15,8 +15,12 @@ from bench import measures
 
 
 def read(files: list[Path]) -> list[dict[str, Any]]:
-    """Results as `bench run` wrote them."""
-    return [json.loads(file.read_text()) for file in files]
+    """Results as `bench run` wrote them; FAISS' list by list script is a kind of its own."""
+    results = [json.loads(file.read_text()) for file in files]
+    for point in (p for found in results for p in found["points"]):
+        if "by" in point["search"]:
+            point["kind"] += f", {point['search']['by']} by {point['search']['by']}"
+    return results
 
 
 def groups(found: dict[str, Any]) -> dict[tuple[str, int, int], list[dict[str, Any]]]:
