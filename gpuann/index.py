@@ -164,18 +164,43 @@ def search_ivf(
     filter: Any = None,
 ) -> tuple[HostArray, HostArray]:
     """The public search of every inverted-file index."""
+    run = _run(where, params, index, queries, filter)
+    shape = SearchShape(index.backend, index.metric, index.dim, len(index))
+    return search(where, shape, queries, k, neighbors, distances, run)
+
+
+def candidates(
+    where: str, params: IvfSearchParams, index: IvfIndex, queries: Any, k: int, filter: Any
+) -> Array:
+    """Ids (n_queries, k) of the rows that `search_ivf` finds, in any order: for who refines them."""
+    backend = index.backend
+    run = _run(where, params, index, queries, filter, rescore=False)
+    check_results(where, backend, "k", min(k, len(index)), index.dim)
+    with backend.active():
+        return run(query_rows(where, backend, queries, index.dim), k)[1]
+
+
+def _run(
+    where: str,
+    params: IvfSearchParams,
+    index: IvfIndex,
+    queries: Any,
+    filter: Any,
+    *,
+    rescore: bool = True,
+) -> Callable[[Array, int], tuple[Array, Array]]:
+    """Arguments checked -> the search of queries (n, dim) and k, which are checked too."""
     core, kept = index.core, given_filter(where, "filter", filter, queries, index)
-    n_probes = min(params.n_probes, index.n_lists)
+    n_probes, limit = min(params.n_probes, index.n_lists), params.workspace_limit
     check_results(where, core.backend, "n_probes", n_probes, core.coarse.axes.width)
 
     def run(x: Array, k: int) -> tuple[Array, Array]:
         keep = keep_of(where, index, kept, len(x), n_probes)
         if keep is None:
-            return graphs.search(core, x, k, n_probes, params.workspace_limit)
-        return ivf.search(core, x, k, n_probes, params.workspace_limit, keep=keep)
+            return graphs.search(core, x, k, n_probes, limit, rescore=rescore)
+        return ivf.search(core, x, k, n_probes, limit, keep=keep, rescore=rescore)
 
-    shape = SearchShape(core.backend, index.metric, index.dim, len(index))
-    return search(where, shape, queries, k, neighbors, distances, run)
+    return run
 
 
 def keep_of(

@@ -62,12 +62,18 @@ def n_bytes(core: ivf.Core) -> int:
 
 
 def search(
-    core: ivf.Core, queries: Array, k: int, n_probes: int, workspace_limit: int
+    core: ivf.Core,
+    queries: Array,
+    k: int,
+    n_probes: int,
+    workspace_limit: int,
+    *,
+    rescore: bool = True,
 ) -> tuple[Array, Array]:
-    """As `ivf.search` without a filter; from a graph where there may be one."""
+    """As `ivf.search` without a filter; from a graph, which rescores, where there may be one."""
     n, backend = 1 << (len(queries) - 1).bit_length(), core.backend
     if not (queries.shape[0] and _serves(core, n, k, n_probes, workspace_limit)):
-        return ivf.search(core, queries, k, n_probes, workspace_limit)
+        return ivf.search(core, queries, k, n_probes, workspace_limit, rescore=rescore)
 
     def work(x: Array) -> tuple[Array, Array]:
         return ivf.search(core, x, k, n_probes, workspace_limit)

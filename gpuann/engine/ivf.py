@@ -106,11 +106,13 @@ def search(
     keep: Keep | None = None,
     *,
     raw: bool = False,
+    rescore: bool = True,
 ) -> tuple[Array, Array]:
     """queries (n, dim) on the host or the device, checked -> scan distances (n, k) float32, ids
     (n, k) int64, where the queries are. probed: their lists, if they are known; farthest (n,)
     float32: scan distances beyond which rows do not matter; keep: the filter; raw: leave
-    `without_direction` to the caller, who merges first.
+    `without_direction` to the caller, who merges first; rescore False: the same ids in any order,
+    with distances to rounding, for a caller who refines them.
     """
     backend, how = core.backend, core.metric
     n_probes = min(n_probes, len(core.coarse.centers))
@@ -119,14 +121,16 @@ def search(
         within = None if farthest is None else backend.put(farthest[part])
         words = None if keep is None else keep.of(part)
         if keep is not None and keep.exhaustive:
-            near, names = _scan_survivors(core, x, found, keep, within)
+            near, names = _scan_survivors(core, x, found, keep, within, rescore)
             return (near if raw else without_direction(how, x, near)), names
         if probed is None:
             to_center, nearest = nearest_lists(core, x, n_probes)
             lists_of = Probed(to_center, nearest.astype(backend.xp.int32))
         else:
             lists_of = Probed(*(backend.put(a[part]) for a in probed))
-        near, names = scan_probed(core, x, found, lists_of, workspace_limit, within, words)
+        near, names = scan_probed(
+            core, x, found, lists_of, workspace_limit, within, words, rescore=rescore
+        )
         return (near if raw else without_direction(how, x, near)), names
 
     n_rows = len(core.lists.ids)
@@ -196,7 +200,7 @@ def nearest_lists(core: Core, x: Array, n_probes: int) -> tuple[Array, Array]:
 
 
 def _scan_survivors(
-    core: Core, x: Array, k: int, keep: Keep, within: Array | None
+    core: Core, x: Array, k: int, keep: Keep, within: Array | None, rescore: bool
 ) -> tuple[Array, Array]:
     """One batch x (n, dim) against all rows that a filter leaves -> scan distances, ids (n, k)."""
     backend, payload = core.backend, core.payload
@@ -204,7 +208,7 @@ def _scan_survivors(
     queries = x if isinstance(payload, FlatPayload) else core.coarse.axes.of(backend, x)
     whole, how = backend.xp.zeros((len(x), 1), backend.xp.int32), metric.scan_metric(core.metric)
     return backend.ops.scan_lists(
-        queries, None, *left, whole, k, how, keep=keep.words, limit=within
+        queries, None, *left, whole, k, how, keep=keep.words, limit=within, rescore=rescore
     )
 
 
@@ -216,6 +220,8 @@ def scan_probed(
     workspace_limit: int,
     within: Array | None,
     keep: Array | None = None,
+    *,
+    rescore: bool = True,
 ) -> tuple[Array, Array]:
     """One batch x (n, dim) float32, normalised under cosine -> scan distances, ids (n, k)."""
     backend, ops = core.backend, core.backend.ops
@@ -224,14 +230,14 @@ def scan_probed(
     rest: tuple[Any, Lists, Array, int, metric.ScanMetric, Array | None]
     rest = core.payload, core.lists, probes, k, how, keep
     if isinstance(core.payload, FlatPayload):
-        return ops.scan_lists(x, None, *rest, limit=within)
+        return ops.scan_lists(x, None, *rest, limit=within, rescore=rescore)
     # A(q, l) = |q|^2 - 2 q.c = |q - c|^2 - |c|^2, or -q.c: the norms of the centres are 0 there
     terms = to_center - core.coarse.lists.norms[probes]
     moved = core.coarse.axes.of(backend, x)
     n_lists = len(core.coarse.centers)
     if not isinstance(core.payload, PqPayload):
         of_pairs = None if core.payload.centers is None else terms
-        return ops.scan_lists(moved, of_pairs, *rest, limit=within)
+        return ops.scan_lists(moved, of_pairs, *rest, limit=within, rescore=rescore)
     if plan.by_table(probes.size, n_lists, backend.lut_pairs_per_list):
         scaled = moved if how == "inner_product" else 2 * moved
         books, found = core.payload.codebooks, []
@@ -244,4 +250,4 @@ def scan_probed(
         if len(found) == 1:
             return found[0]
         return xp.concatenate([f[0] for f in found]), xp.concatenate([f[1] for f in found])
-    return ops.scan_lists(moved, terms, *rest, limit=within)
+    return ops.scan_lists(moved, terms, *rest, limit=within, rescore=rescore)

@@ -13,7 +13,7 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.errors import bad_type, bad_value
 from gpuann.hints import Hints
-from gpuann.index import IvfIndex
+from gpuann.index import IvfIndex, candidates
 from gpuann.indexes import brute_force, ivf_flat, ivf_pq, ivf_sq
 from gpuann.metric import Metric
 from gpuann.params import IvfSearchParams
@@ -166,10 +166,11 @@ def search(
 def _candidates(
     where: str, params: Any, inner: brute_force.Index | IvfIndex, queries: Any, n: int, filter: Any
 ) -> Any:
-    """Ids (n_queries, n) that the index finds, where the queries are."""
+    """Ids (n_queries, n) that the index finds, in any order, where the queries are."""
     if isinstance(inner, brute_force.Index):
         if params is not None:
             raise bad_type(where, "search_params", "be None for brute force", type(params).__name__)
         return brute_force.search(inner, queries, n, prefilter=filter)[1]
     module: Any = {m.Index: m for m in (ivf_flat, ivf_pq, ivf_sq)}[type(inner)]
-    return module.search(params, inner, queries, n, filter=filter)[1]
+    validate.instance(where, "search_params", params, module.SearchParams)
+    return candidates(where, params, inner, queries, n, filter)
