@@ -172,7 +172,7 @@ def search_ivf(
 def candidates(
     where: str, params: IvfSearchParams, index: IvfIndex, queries: Any, k: int, filter: Any
 ) -> Array:
-    """Ids (n_queries, k) of the rows that `search_ivf` finds, in any order: for who refines them."""
+    """Ids (n_queries, k) of the rows that `search_ivf` finds, in any order: to be refined."""
     backend = index.backend
     run = _run(where, params, index, queries, filter, rescore=False)
     check_results(where, backend, "k", min(k, len(index)), index.dim)

@@ -55,10 +55,11 @@ def refine(
     Cost   n_queries * n_candidates * dim. Only the candidates' rows are read. A data set on the
            device is used where it is; under cosine every row's length is computed then. So is one
            in page-locked host memory, which the device reads by itself (not under cosine); as
-           with one on the device its values are not looked at: a row with a NaN is never found. Of
-           other host memory and of memory-maps the host gathers the rows, in ascending order,
-           128 MiB at a time or those of one query, while the device works on those before. With
-           host memory of either kind the call waits for the device.
+           with one on the device its values are not looked at: a row with a NaN is never found. The
+           CPU reads rows in memory where they are (not under cosine). Of other host memory and of
+           memory-maps the host gathers the rows, in ascending order, 128 MiB at a time or those of
+           one query, while the device works on those before. With host memory of either kind the
+           call waits for the device.
     """
     where = "refine"
     validate.no_resources(where, resources)
@@ -118,6 +119,9 @@ def _from_host(
 ) -> tuple[Array, Array]:
     """Only the candidates' rows go to the device, some queries at a time."""
     xp = backend.xp
+    if backend.cuda is None and how != "cosine" and not isinstance(rows, np.memmap):
+        _look_at(where, backend, rows, wanted)
+        return _refined(backend, rows, x, wanted, wanted, k, how, None)
     dists, ids = xp.empty((len(x), k), xp.float32), xp.empty((len(x), k), xp.int64)
     step = max(1, _FLOATS_AT_ONCE // max(1, wanted.shape[1] * rows.shape[1]))
     for start in range(0, len(x), step):
@@ -133,6 +137,18 @@ def _from_host(
         found = _refined(backend, picked, queries, at, backend.put(names), k, how, scale)
         dists[part], ids[part] = found
     return dists, ids
+
+
+def _look_at(where: str, backend: Backend, rows: HostArray, wanted: HostArray) -> None:
+    """Raise if a candidate's row has a number that is not finite."""
+    is_wanted = np.zeros(len(rows) + 1, bool)
+    is_wanted[wanted] = True  # the last is that of -1, none
+    numbers = np.flatnonzero(is_wanted[:-1])
+
+    def look(part: slice) -> None:
+        validate.finite(where, "dataset", rows[numbers[part]], numbers=numbers[part])
+
+    backend.over_rows(look, len(numbers), rows.shape[1])
 
 
 def _picked(where: str, backend: Backend, rows: HostArray, numbers: HostArray) -> HostArray:

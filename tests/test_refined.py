@@ -13,7 +13,7 @@ from engines import needs_fibers
 
 import gpuann
 from bench.data import clustered
-from gpuann import brute_force, filters, ivf_pq, refined, shards, storage
+from gpuann import brute_force, filters, ivf_flat, ivf_pq, ivf_sq, refined, shards, storage
 from gpuann.distributed import shard_file
 
 ROWS, QUERIES = clustered(600, 12, 25)
@@ -44,6 +44,41 @@ def test_all_candidates_are_brute_force(metric):
     assert (index.dim, index.metric, index.device, index.next_id) == (12, metric, "cpu", 600)
     assert index.nbytes == index.inner.nbytes + ROWS.nbytes
     assert np.shares_memory(index.dataset, ROWS)
+
+
+@pytest.mark.parametrize("metric", models.METRICS)
+@pytest.mark.parametrize("module", [ivf_flat, ivf_sq, ivf_pq])
+def test_candidates_are_what_the_index_finds(module, metric):
+    """They come without canonical distances, which must not change which rows they are."""
+    inner = module.build(module.IndexParams(n_lists=6, metric=metric), ROWS, device="cpu")
+    index, params = refined.build(inner, ROWS), module.SearchParams(n_probes=2)
+    for n, given in ((1, None), (25, None), (25, np.arange(9)), (25, np.arange(0, 600, 2))):
+        found = module.search(params, inner, QUERIES[:n], 12, filter=given)[1]
+        want = gpuann.refine(ROWS, QUERIES[:n], found, 4, metric, device="cpu")
+        got = refined.search(params, index, QUERIES[:n], 4, filter=given, k_factor=3)
+        assert_same_knn(got, want)
+
+
+def test_ids_that_are_not_row_numbers():
+    index = refined.delete(build(), [0, 7])
+    assert not index.ids_are_rows
+    assert build().ids_are_rows
+    kept = np.delete(np.arange(600), [0, 7])
+    dists, rows = exact(ROWS[kept])
+    assert_same_knn(search(index), (dists, kept[rows]))
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine"])
+def test_rows_that_are_not_finite(tmp_path, metric):
+    """They are looked at where they are candidates only, in memory and in a file."""
+    bad = ROWS.copy()
+    bad[4, 4] = np.nan
+    np.save(tmp_path / "rows.npy", bad)
+    for rows in (bad, np.load(tmp_path / "rows.npy", mmap_mode="r")):
+        with pytest.raises(ValueError, match=r"dataset must be finite .* in row 4, column 4"):
+            gpuann.refine(rows, QUERIES[:1], [[7, 4]], metric=metric, device="cpu")
+        found = gpuann.refine(rows, QUERIES[:1], [[7, 5, -1]], metric=metric, device="cpu")
+        assert sorted(found[1][0]) == [-1, 5, 7]
 
 
 def test_filters_and_outputs():
@@ -158,6 +193,9 @@ ERRORS = {
     "refined.search: index must be refined.Index, got ivf_pq.Index": (lambda i, _: search(i.inner)),
     "refined.search: queries must be one array, got chunks": (
         lambda i, _: search(i, [QUERIES, QUERIES])
+    ),
+    r"refined.search: queries must have shape \(n, 12\), got \(25, 11\)": (
+        lambda i, _: search(i, QUERIES[:, :11])
     ),
     "k_factor must be at least 1, got 0": lambda i, _: search(i, k_factor=0),
     "search_params must be ivf_pq.SearchParams, got builtins.NoneType": (

@@ -71,6 +71,12 @@ class Index(Hints):
             return np.sort(self.backend.get(lists.ids))
 
     @functools.cached_property
+    def ids_are_rows(self) -> bool:
+        """Whether row i of `dataset` has the id i, as after a build."""
+        n = len(self.ids)
+        return n == 0 or (int(self.ids[0]), int(self.ids[-1])) == (0, n - 1)
+
+    @functools.cached_property
     def ids_there(self) -> Array:
         """`ids` on the device."""
         with self.backend.active():
@@ -155,7 +161,9 @@ def search(
     arrays.check_output(where, "neighbors", neighbors, shape, np.int64, on_device=there)
     with backend.active():
         names, xp = (index.ids_there, backend.xp) if there else (index.ids, np)
-        rows = xp.where(ids < 0, -1, xp.searchsorted(names, ids, side="left"))
+        rows = ids
+        if not index.ids_are_rows:
+            rows = xp.where(ids < 0, -1, xp.searchsorted(names, ids, side="left"))
         found = refine(
             index.dataset, queries, rows, k, index.metric, None, distances, device=index.device
         )

@@ -131,28 +131,28 @@ def finish(
 
     All survivors must belong to the range.
     """
-    rest = _nearest(survivors, wanted, queries)
-    at = _undecided(rest, wanted, queries)
+    rest, at = _nearest(survivors, wanted, queries)
     return _select(_decided(rest, at, scorer.distances(subset(rest, at))), scorer, wanted, queries)
 
 
-def _nearest(survivors: Survivors, wanted: Wanted, queries: range) -> Survivors:
-    """Those of a range of queries that k others do not beat by score."""
-    local = survivors._replace(query=survivors.query - queries.start)
-    rest, _ = tighten(local, wanted.k, wanted.slack[queries.start : queries.stop])
-    return rest._replace(query=rest.query + queries.start)
+def _nearest(survivors: Survivors, wanted: Wanted, queries: range) -> tuple[Survivors, Array]:
+    """Those of a range of queries that k others do not beat by score; which of them need their
+    canonical distance (n,) int64.
 
-
-def _undecided(survivors: Survivors, wanted: Wanted, queries: range) -> Array:
-    """Which of them need their canonical distance -> (n,) int64.
-
-    Without `rescore`, where a query has as many rows as wanted the set is certain.
+    Without `rescore`, where a query has as many rows as wanted the set is certain. Else, with s the
+    k-th smallest score, a row more than 2 slack below s has fewer than k that may lie before it;
+    and its score lies below the distance of every row that is left out, s - slack at least.
     """
+    slack = wanted.slack[queries.start : queries.stop]
+    local = survivors._replace(query=survivors.query - queries.start)
+    rest, bound = tighten(local, wanted.k, slack)
     if wanted.rescore:
-        return np.arange(len(survivors.query))
-    local = survivors.query - queries.start
-    crowded = np.bincount(local, minlength=len(queries)) > wanted.k
-    return np.flatnonzero(crowded.take(local))
+        at = np.arange(len(rest.query))
+    else:
+        crowded = np.bincount(rest.query, minlength=len(queries)) > wanted.k
+        certain = np.where(crowded, bound.astype(np.float64) - 2 * slack, np.inf)
+        at = np.flatnonzero(rest.score >= certain.take(rest.query))
+    return rest._replace(query=rest.query + queries.start), at
 
 
 def _decided(survivors: Survivors, at: Array, dists: Array) -> Survivors:
@@ -234,8 +234,7 @@ class Collector:
         out_ids = np.empty((n, self._wanted.k), np.int64)
 
         def nearest(i: int) -> tuple[Survivors, Array]:
-            rest = _nearest(parts[i], self._wanted, ranges[i])
-            return rest, _undecided(rest, self._wanted, ranges[i])
+            return _nearest(parts[i], self._wanted, ranges[i])
 
         def select(i: int) -> None:
             mine = dists[cuts[i] : cuts[i + 1]]

@@ -25,10 +25,8 @@ def refine(
     Cost: Q R D; rows are picked a few thousand at a time, so `vectors` may be memory-mapped.
     """
     payload = FlatPayload(vectors, scale, None)
-    query, _ = np.nonzero(candidates >= 0)
-    row = candidates[candidates >= 0]
-    _, once = np.unique(query * len(vectors) + row, return_index=True)
-    query, row, name = query[once], row[once], ids[candidates >= 0][once]
+    once = _first_of_each(candidates)
+    query, row, name = np.nonzero(once)[0], candidates[once], ids[once]
 
     def part(at: int) -> Array:
         cut = slice(at, at + _CHUNK)
@@ -38,3 +36,14 @@ def refine(
     dists = np.concatenate(parts) if parts else np.empty(0, np.float32)
     order = _survivors.best_first(query, dists, name)
     return _survivors.top_k(query.take(order), dists.take(order), name.take(order), len(queries), k)
+
+
+def _first_of_each(candidates: Array) -> Array:
+    """Which of the candidates (Q, R) count: those that are there, each once -> bool (Q, R)."""
+    once = candidates >= 0
+    ascending = np.sort(candidates, axis=1)
+    again = (ascending[:, 1:] == ascending[:, :-1]) & (ascending[:, 1:] >= 0)
+    some = np.flatnonzero(again.any(axis=1))  # seldom any: an index finds each row once
+    order = np.argsort(candidates[some], axis=1, kind="stable")
+    once[some[:, None], order[:, 1:]] &= ~again[some]
+    return once
