@@ -21,6 +21,7 @@ def force(monkeypatch, path):
     monkeypatch.setattr(MODULE, "ONE_LIST_ROWS", (1 << 30) if path == "one_list" else -1)
     monkeypatch.setattr(MODULE, "SMALL", (1 << 40) if path == "few" else -1)
     monkeypatch.setattr(MODULE, "FEW_PER_LIST", 1 << 30)
+    monkeypatch.setattr(MODULE._dense, "SELECTED", 300)
     monkeypatch.setattr(_tiled, "FIRST_EPOCH", 24)
     monkeypatch.setattr(_tiled, "EPOCH_GROWTH", 2)
     monkeypatch.setattr(_tiled, "ROW_BUDGET", 16)

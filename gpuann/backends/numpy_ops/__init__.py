@@ -9,10 +9,12 @@ operation; what the scans share:
     _slack      how far a score can lie from the canonical distance
     _minima     an upper bound of the k-th smallest, cheaper than selecting it
     _tiled      large batches: a bound from the nearest rows, then every tile filtered
+    _stacks     small tiles side by side, for one call of an array function
     _dense      small ones, and the centres: every score kept
     _select     rows of kept scores -> results
     _survivors  what passed: collected, tightened, rescored, sorted
     _canonical  the distance that decides
+    _rescore    it, of many pairs: as products where they are certain to give the same bits
     _filter     the bits of a filter
 """
 

@@ -13,6 +13,7 @@ _ALONE = 3  # queries up to which a product each is fastest
 _FEW = 16  # up to which products are so small that OpenBLAS does not copy the rows for them: ...
 _FEW_SCORES = 1200  # ... its kernels for small products (AVX-512) take so many scores ...
 _FEW_STEPS = 10**6  # ... and so many multiply-adds, see its sgemm_small_kernel_permit
+_SCALED_FLOATS = 1 << 18  # of queries that a thread scales at a time
 _SOME = 96  # up to which rows times queries beats queries times rows, and rows are read in place
 
 
@@ -21,6 +22,8 @@ class Batch(NamedTuple):
 
     scaled: Array
     """(Q, dim + 1) float32: -2q for L2, -q for inner product, and a 1 for the norm."""
+    squares: Array
+    """(Q,) float32, |q|^2 to rounding."""
     terms: Array
     """(Q * P,) float32, A(q, l)."""
     probes: Array
@@ -53,23 +56,26 @@ def make(
     keep: Array | None,
 ) -> Batch:
     """Scale the queries (Q, dim) float32, already shifted, and sort their pairs by list."""
-    scaled = np.empty((len(moved), moved.shape[1] + 1), np.float32)
-    np.multiply(moved, -1 if metric == "inner_product" else -2, out=scaled[:, :-1])
+    n, dim = moved.shape
+    scaled, squares = np.empty((n, dim + 1), np.float32), np.empty(n, np.float32)
+
+    def some(start: int) -> None:
+        part = slice(start, start + step)
+        np.multiply(moved[part], -1 if metric == "inner_product" else -2, out=scaled[part, :-1])
+        np.einsum("qd,qd->q", moved[part], moved[part], out=squares[part])
+
+    step = max(1, _SCALED_FLOATS // dim)
+    _threads.run(some, range(0, n, step))
     scaled[:, -1] = 1
-    if terms is None:
-        terms = _whole_row_terms(moved, probes.shape[1], metric)
+    if terms is None:  # lists have no centre
+        terms = np.zeros_like(squares) if metric == "inner_product" else squares
+        terms = np.repeat(terms, probes.shape[1])
     order, offsets = group(probes.reshape(-1), len(lists.radius))
     kept = None
     if keep is not None and keep.ndim == 1 and probes.size >= len(lists.radius):
         kept = _filter.allowed(keep, lists.ids)  # most lists are looked at, some of them often
-    return Batch(scaled, terms.reshape(-1), probes, order, offsets, payload, lists, keep, kept)
-
-
-def _whole_row_terms(moved: Array, n_probes: int, metric: ScanMetric) -> Array:
-    """A(q, l) where lists have no centre: |q|^2, or 0 for inner product -> (Q * P,) float32."""
-    if metric == "inner_product":
-        return np.zeros(len(moved) * n_probes, np.float32)
-    return np.repeat(np.einsum("qd,qd->q", moved, moved), n_probes)
+    terms = terms.reshape(-1)
+    return Batch(scaled, squares, terms, probes, order, offsets, payload, lists, keep, kept)
 
 
 def multiply(batch: Batch, start: int, stop: int, query: Array, padded: int) -> Array:
@@ -124,10 +130,10 @@ def _in_place(batch: Batch, start: int, stop: int, queries: Array, padded: int) 
 def product(queries: Array, rows: Array, out: Array) -> None:
     """out[i, j] = queries[i] . rows[j]: (n, D), (m, D) -> (n, m) float32."""
     n, dim = queries.shape
-    if n <= _ALONE:
+    if 1 < n <= _ALONE:
         np.matmul(queries[:, None], rows.T, out=out[:, None])
         return
-    if n > _FEW:
+    if n == 1 or n > _FEW:
         np.matmul(queries, rows.T, out=out)
         return
     step = max(1, min(_FEW_SCORES, _FEW_STEPS // dim) // n)

@@ -15,6 +15,7 @@ from gpuann.backends.seam import Array, FlatPayload
 TILE_PAIRS = 1 << 19  # scores of one tile of queries: 2 MiB
 TILE_FLOATS = 1 << 21  # of the tile itself: 8 MiB
 _WORTH_A_THREAD = 1 << 15  # multiply-adds of the mean product: less is not worth a thread
+SELECTED = 1 << 18  # scores that a thread selects among at a time
 _ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together
 
 
@@ -45,49 +46,61 @@ def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, 
 def scan_few(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
     """Each probed list once, every score kept -> dists (Q, k) float32, ids (Q, k) int64.
 
-    Memory: 4 bytes per (query, probed row), twice.
+    Memory: 4 bytes per (query, probed row), and some 20 of those of SELECTED a thread.
     """
-    queries = range(len(batch.probes))
-    scores, begin = _select.row_matrix(batch, queries)
-    _all_products(batch, scores, begin)
-    return _select.select(batch, scorer, wanted, queries, scores, begin)
+    n = len(batch.probes)
+    products, begin = _all_products(batch)
+    dists, ids = np.empty((n, wanted.k), np.float32), np.empty((n, wanted.k), np.int64)
+    step = -(-n // max(1, -(-len(products) // SELECTED)))
+
+    def some(start: int) -> None:
+        queries = range(start, min(start + step, n))
+        sizes, part = _select.n_scores(batch, queries), slice(queries.start, queries.stop)
+        where = np.repeat((begin[part].reshape(-1) - _select.begins(sizes)), sizes.reshape(-1))
+        where += np.arange(len(where))
+        mine = products.take(where)
+        dists[part], ids[part] = _select.select(batch, scorer, wanted, queries, mine)
+
+    _threads.run(some, range(0, n, step))
+    return dists, ids
 
 
-def _all_products(batch: Batch, scores: Array, begin: Array) -> None:
-    """-q.r of every (pair, row) -> scores (Q, width), laid out as `_select.row_matrix` has it."""
-    n_probes = batch.probes.shape[1]
-    query, probe = np.divmod(batch.order, n_probes)
-    scaled = batch.scaled.take(query, axis=0)[:, :-1]
-    row_of, column = query.tolist(), begin[query, probe].tolist()
-    starts, stops = batch.lists.offsets[:-1], batch.lists.offsets[1:]
-    busy = np.flatnonzero((stops > starts) & (batch.offsets[1:] > batch.offsets[:-1]))
-    start, stop = starts.take(busy).tolist(), stops.take(busy).tolist()
+def _all_products(batch: Batch) -> tuple[Array, Array]:
+    """-q.r of every (pair, row), list by list and pair by pair -> (total,) float32; where the rows
+    of each pair begin in it (Q, P) int64.
+    """
+    query, _ = np.divmod(batch.order, batch.probes.shape[1])
+    sizes, n_pairs = np.diff(batch.lists.offsets), np.diff(batch.offsets)
+    of_list = sizes * n_pairs
+    products, block = np.empty(int(of_list.sum()), np.float32), _select.begins(of_list)
+    begin = np.empty(batch.probes.shape, np.int64)
+    begin.reshape(-1)[batch.order] = _select.begins(np.repeat(sizes, n_pairs))
+    busy = np.flatnonzero(of_list)
+    start, stop = (
+        batch.lists.offsets.take(busy).tolist(),
+        batch.lists.offsets.take(busy + 1).tolist(),
+    )
     first, last = batch.offsets.take(busy).tolist(), batch.offsets.take(busy + 1).tolist()
+    at = block.take(busy).tolist()
 
     def some(run: range) -> None:
         """Some busy lists that lie side by side, decoded together; a long list in pieces."""
-        begin, end = start[run.start], stop[run.stop - 1]
+        begin, end, pair = start[run.start], stop[run.stop - 1], first[run.start]
+        scaled = batch.scaled.take(query[pair : last[run.stop - 1]], axis=0)[:, :-1]
         for origin in range(begin, end, _ROWS_AT_ONCE):
             rows = _tiles.rows(batch.payload, slice(origin, min(origin + _ROWS_AT_ONCE, end)))
             for l in run:
-                from_row = max(start[l], origin)
-                mine = rows[from_row - origin : stop[l] - origin]
-                pairs, skipped = range(first[l], last[l]), from_row - start[l]
-                if len(pairs) == 1:  # straight into place
-                    i, at = pairs[0], column[pairs[0]] + skipped
-                    out = scores[row_of[i] : row_of[i] + 1, at : at + len(mine)]
-                    np.matmul(scaled[i : i + 1], mine.T, out=out)
-                    continue
-                block = _threads.scratch("block", (len(pairs), len(mine)), np.float32)
-                _batch.product(scaled[pairs.start : pairs.stop], mine, block)
-                for i, found in zip(pairs, block, strict=True):
-                    at = column[i] + skipped
-                    scores[row_of[i], at : at + len(mine)] = found
+                n, skipped = last[l] - first[l], max(0, origin - start[l])
+                mine = rows[start[l] + skipped - origin : stop[l] - origin]
+                out = products[at[l] : at[l] + n * (stop[l] - start[l])].reshape(n, -1)
+                asked = scaled[first[l] - pair : last[l] - pair]
+                _batch.product(asked, mine, out[:, skipped : skipped + len(mine)])
 
     # one query a list, whole rows: products of a few us, which threads would only wait for
     alone = isinstance(batch.payload, FlatPayload) and 2 * len(busy) > len(query)
-    small = (sum(stop) - sum(start)) * scaled.shape[1] < _WORTH_A_THREAD * len(busy)
+    small = (sum(stop) - sum(start)) * (batch.scaled.shape[1] - 1) < _WORTH_A_THREAD * len(busy)
     _threads.run(some, _side_by_side(start, stop), at_most=1 if alone and small else None)
+    return products, begin
 
 
 def _side_by_side(start: list[int], stop: list[int]) -> list[range]:

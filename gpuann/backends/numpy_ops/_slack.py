@@ -24,15 +24,13 @@ _HIGHEST = np.float32(2.0**125)  # a ceiling that lets every row pass but those
 _TINY = 2.0**-126  # below this products lose bits to underflow, by less than this each
 
 
-def slack(queries: Array, lists: Lists, probes: Array, metric: ScanMetric) -> Array:
+def slack(squares: Array, dim: int, lists: Lists, probes: Array, metric: ScanMetric) -> Array:
     """Bound of |scan score - canonical distance| per query -> (Q,) float64.
 
-    queries (Q, D) float32 as scanned (shifted); probes (Q, P).
+    squares (Q,) float32: |q|^2 of the queries as scanned (shifted), to rounding; probes (Q, P).
     """
-    dim = queries.shape[1]
-    square = np.einsum("qd,qd->q", queries, queries).astype(np.float64)
     # at least |q|: what float32 sums lose to rounding, and to underflow below 2^-63
-    norm = np.sqrt(square * (1 + 2 * dim * _UNIT) + dim * 2.0**-126)
+    norm = np.sqrt(squares.astype(np.float64) * (1 + 2 * dim * _UNIT) + dim * 2.0**-126)
     radius = lists.radius.take(probes).max(axis=1, initial=0).astype(np.float64)
     size = 2 * norm * radius if metric == "inner_product" else (norm + radius) ** 2
     return rounding(dim, size)

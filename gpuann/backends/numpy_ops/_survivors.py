@@ -225,19 +225,16 @@ class Collector:
         """Rescore and select -> dists (Q, k) float32, ids (Q, k) int64, padded."""
         everything, n = join(self._parts), len(self._scorer.queries)
         ranges = [range(at, min(at + _FINISH_QUERIES, n)) for at in range(0, n, _FINISH_QUERIES)]
-        if len(ranges) > 1:
-            order, cuts = group((everything.query // _FINISH_QUERIES).astype(np.int32), len(ranges))
-            parts = [take(everything, order[cuts[i] : cuts[i + 1]]) for i in range(len(ranges))]
-        else:
-            parts = [everything]
+        order, cuts = group((everything.query // _FINISH_QUERIES).astype(np.int32), len(ranges))
         out_dists = np.empty((n, self._wanted.k), np.float32)
         out_ids = np.empty((n, self._wanted.k), np.int64)
 
         def nearest(i: int) -> tuple[Survivors, Array]:
-            return _nearest(parts[i], self._wanted, ranges[i])
+            mine = subset(everything, order[cuts[i] : cuts[i + 1]])
+            return _nearest(mine, self._wanted, ranges[i])
 
         def select(i: int) -> None:
-            mine = dists[cuts[i] : cuts[i + 1]]
+            mine = dists[ends[i] : ends[i + 1]]
             rows = slice(ranges[i].start, ranges[i].stop)
             out_dists[rows], out_ids[rows] = _select(
                 _decided(*rest[i], mine), self._scorer, self._wanted, ranges[i]
@@ -245,7 +242,7 @@ class Collector:
 
         # distances of all queries at once, as each list is made float64 for all that are in it
         rest = _threads.run(nearest, range(len(ranges)))
-        cuts = np.cumsum([0] + [len(at) for _, at in rest])
+        ends = np.cumsum([0] + [len(at) for _, at in rest])
         undecided = join([subset(survivors, at) for survivors, at in rest])
         dists = self._scorer.distances(undecided, threads=True)
         _threads.run(select, range(len(ranges)))

@@ -43,8 +43,8 @@ def scan_lists(
     moved = queries
     if isinstance(payload, FlatPayload) and payload.shift is not None:
         moved = queries - payload.shift
-    slack = _slack.slack(moved, lists, probes, metric)
     batch = _batch.make(moved, terms, payload, lists, probes, metric, keep)
+    slack = _slack.slack(batch.squares, moved.shape[1], lists, probes, metric)
     scorer, wanted = Scorer(payload, queries, lists.ids, metric), Wanted(k, slack, limit, rescore)
     sizes, width = np.diff(lists.offsets), batch.scaled.shape[1]
     if len(sizes) == 1 and sizes[0] <= ONE_LIST_ROWS and sizes[0] * width <= SMALL:

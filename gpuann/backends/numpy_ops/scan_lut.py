@@ -39,13 +39,13 @@ def scan_lut(
     limit: Array | None = None,
 ) -> tuple[Array, Array]:
     """See `seam.Ops.scan_lut`."""
-    slack = _slack.slack(queries, lists, probes, metric)
+    batch = _batch.make(queries, terms, payload, lists, probes, metric, keep)
+    slack = _slack.slack(batch.squares, queries.shape[1], lists, probes, metric)
     if lut.dtype == np.float16:
         largest = np.abs(lut).max(axis=2).astype(np.float64)
         slack = slack + (2 * _HALF_UNIT * largest + _HALF_TINY).sum(axis=1)
         if np.isinf(slack).any():  # products beyond float16: no score counts, every row passes
             lut = np.nan_to_num(lut, posinf=0.0, neginf=0.0)
-    batch = _batch.make(queries, terms, payload, lists, probes, metric, keep)
     wanted = Wanted(k, slack, limit, rescore=True)
     scorer = Scorer(payload, queries, lists.ids, metric)
     dists, ids = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
@@ -53,24 +53,27 @@ def scan_lut(
     step = max(1, min(_QUERIES_AT_ONCE, _SCORES_AT_ONCE // longest))
     for start in range(0, len(queries), step):
         these = range(start, min(start + step, len(queries)))
-        scores, begin = _select.row_matrix(batch, these)
-        _look_up(lut, batch, payload, these, scores)
-        part = slice(these.start, these.stop)
-        dists[part], ids[part] = _select.select(batch, scorer, wanted, these, scores, begin)
+        sums, part = _look_up(lut, batch, payload, these), slice(these.start, these.stop)
+        dists[part], ids[part] = _select.select(batch, scorer, wanted, these, sums)
     return dists, ids
 
 
-def _look_up(lut: Array, batch: Batch, payload: PqPayload, queries: range, scores: Array) -> None:
-    """-sum of table entries of every probed row of some queries -> scores (n, width) float32."""
+def _look_up(lut: Array, batch: Batch, payload: PqPayload, queries: range) -> Array:
+    """-sum of table entries of every row that some queries probe, query by query and probe by probe
+    -> (total,) float32.
+    """
     codes = [_probed_codes(payload, batch.lists, batch.probes[q]) for q in queries]
+    begin = np.cumsum([0] + [len(c) for c in codes]).tolist()
+    sums = np.empty(begin[-1], np.float32)
 
     def some(piece: tuple[int, int]) -> None:
         i, at = piece
         found = _table_sums(lut[queries[i]], codes[i][at : at + _ROWS_AT_ONCE])
-        scores[i, at : at + len(found)] = found
+        sums[begin[i] + at : begin[i] + at + len(found)] = found
 
     pieces = [(i, at) for i, c in enumerate(codes) for at in range(0, len(c), _ROWS_AT_ONCE)]
     _threads.run(some, pieces)
+    return sums
 
 
 def _probed_codes(payload: PqPayload, lists: Lists, probes: Array) -> Array:
