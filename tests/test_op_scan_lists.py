@@ -19,7 +19,8 @@ PATHS = ["one_list", "few", "tiled", "stacked"]
 def force(monkeypatch, path):
     """Send every scan along one path; tiny tiles, so that small cases cross their edges."""
     monkeypatch.setattr(MODULE, "ONE_LIST_ROWS", (1 << 30) if path == "one_list" else -1)
-    monkeypatch.setattr(MODULE, "SMALL", (1 << 40) if path == "few" else -1)
+    monkeypatch.setattr(MODULE, "ONE_LIST_FLOATS", 1 << 40)
+    monkeypatch.setattr(MODULE, "KEPT", (1 << 40) if path == "few" else -1)
     monkeypatch.setattr(MODULE, "FEW_PER_LIST", 1 << 30)
     monkeypatch.setattr(MODULE._dense, "SELECTED", 300)
     monkeypatch.setattr(_tiled, "FIRST_EPOCH", 24)
@@ -223,9 +224,9 @@ def test_one_long_list_among_short_ones_is_not_kept_whole(rng, monkeypatch):
     """The path that keeps every score makes room for the longest row of lists, so that counts."""
     kept = []
     monkeypatch.setattr(MODULE._dense, "scan_few", lambda *a: kept.append(a))
-    offsets = np.concatenate([[0], np.cumsum([9000, *[1] * 999])])
+    offsets = np.concatenate([[0], np.cumsum([40_000, *[1] * 999])])
     case = scan_cases.flat(
-        rng, strategies.real, n_rows=9999, n_lists=1, dim=3, metric="sqeuclidean"
+        rng, strategies.real, n_rows=40_999, n_lists=1, dim=3, metric="sqeuclidean"
     )
     radius = np.full(1000, case.lists.radius[0])
     lists = case.lists._replace(offsets=offsets, radius=radius)

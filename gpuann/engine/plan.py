@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_TILES = 64 << 20  # of the threads' tiles, whatever the batch
+_TILES = 64 << 20  # of tiles, or of scores that are kept, whatever the batch
 # pairs: their list, order, place and term, their copies while sorting, and what the coarse step,
 # whose results they are, holds for each
 _PER_PROBE = 128

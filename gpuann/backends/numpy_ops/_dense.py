@@ -5,6 +5,9 @@ kept; with few rows in all a tile of queries sees all of them at once. The bound
 the scores themselves, and the same filter, slack and rescoring follow.
 """
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 
 from gpuann.backends.numpy_ops import _batch, _minima, _select, _threads, _tiles
@@ -23,7 +26,7 @@ def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, 
     """Every query against the only list -> dists (Q, k) float32, ids (Q, k) int64."""
     n, n_rows = len(batch.probes), int(batch.lists.offsets[-1])
     most = min(TILE_PAIRS // max(n_rows, 1), TILE_FLOATS // batch.scaled.shape[1])
-    step = max(1, min(most, -(-n // _threads.get_num_threads())))
+    step = _threads.share(n, max(1, most))
     dists, ids = np.empty((n, wanted.k), np.float32), np.empty((n, wanted.k), np.int64)
     size = _minima.group_size(n_rows, wanted.k)
     padded = -(-n_rows // size) * size
@@ -51,7 +54,8 @@ def scan_few(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array
     n = len(batch.probes)
     products, begin = _all_products(batch)
     dists, ids = np.empty((n, wanted.k), np.float32), np.empty((n, wanted.k), np.int64)
-    step = -(-n // max(1, -(-len(products) // SELECTED)))
+    most = n * SELECTED // max(1, len(products))
+    step = max(1, n) if most >= n else _threads.share(n, max(1, most))
 
     def some(start: int) -> None:
         queries = range(start, min(start + step, n))
@@ -69,45 +73,69 @@ def _all_products(batch: Batch) -> tuple[Array, Array]:
     """-q.r of every (pair, row), list by list and pair by pair -> (total,) float32; where the rows
     of each pair begin in it (Q, P) int64.
     """
-    query, _ = np.divmod(batch.order, batch.probes.shape[1])
     sizes, n_pairs = np.diff(batch.lists.offsets), np.diff(batch.offsets)
-    of_list = sizes * n_pairs
-    products, block = np.empty(int(of_list.sum()), np.float32), _select.begins(of_list)
+    of_list, width = sizes * n_pairs, batch.scaled.shape[1]
+    products, place = np.empty(int(of_list.sum()), np.float32), _select.begins(of_list)
     begin = np.empty(batch.probes.shape, np.int64)
     begin.reshape(-1)[batch.order] = _select.begins(np.repeat(sizes, n_pairs))
+    query = batch.order // batch.probes.shape[1]
     busy = np.flatnonzero(of_list)
-    start, stop = (
-        batch.lists.offsets.take(busy).tolist(),
-        batch.lists.offsets.take(busy + 1).tolist(),
-    )
-    first, last = batch.offsets.take(busy).tolist(), batch.offsets.take(busy + 1).tolist()
-    at = block.take(busy).tolist()
+    columns = batch.lists.offsets, batch.lists.offsets[1:], batch.offsets, batch.offsets[1:], place
+    lists = [_Busy(*l) for l in zip(*(c.take(busy).tolist() for c in columns), strict=True)]
 
-    def some(run: range) -> None:
-        """Some busy lists that lie side by side, decoded together; a long list in pieces."""
-        begin, end, pair = start[run.start], stop[run.stop - 1], first[run.start]
-        scaled = batch.scaled.take(query[pair : last[run.stop - 1]], axis=0)[:, :-1]
-        for origin in range(begin, end, _ROWS_AT_ONCE):
-            rows = _tiles.rows(batch.payload, slice(origin, min(origin + _ROWS_AT_ONCE, end)))
-            for l in run:
-                n, skipped = last[l] - first[l], max(0, origin - start[l])
-                mine = rows[start[l] + skipped - origin : stop[l] - origin]
-                out = products[at[l] : at[l] + n * (stop[l] - start[l])].reshape(n, -1)
-                asked = scaled[first[l] - pair : last[l] - pair]
-                _batch.product(asked, mine, out[:, skipped : skipped + len(mine)])
+    def some(piece: _Piece) -> None:
+        rows = _tiles.rows(batch.payload, slice(piece.start, piece.stop))
+        first = piece.lists[0].first
+        scaled = batch.scaled.take(query[first : piece.lists[-1].last], axis=0)[:, :-1]
+        for l in piece.lists:
+            start, stop, n = max(l.start, piece.start), min(l.stop, piece.stop), l.last - l.first
+            out = products[l.place : l.place + n * (l.stop - l.start)].reshape(n, -1)
+            _batch.product(
+                scaled[l.first - first : l.last - first],
+                rows[start - piece.start : stop - piece.start],
+                out[:, start - l.start : stop - l.start],
+            )
 
     # one query a list, whole rows: products of a few us, which threads would only wait for
     alone = isinstance(batch.payload, FlatPayload) and 2 * len(busy) > len(query)
-    small = (sum(stop) - sum(start)) * (batch.scaled.shape[1] - 1) < _WORTH_A_THREAD * len(busy)
-    _threads.run(some, _side_by_side(start, stop), at_most=1 if alone and small else None)
+    small = int(sizes.take(busy).sum()) * width < _WORTH_A_THREAD * len(busy)
+    pieces = list(_pieces(lists, TILE_FLOATS // width))
+    _threads.run(some, pieces, at_most=1 if alone and small else None)
     return products, begin
 
 
-def _side_by_side(start: list[int], stop: list[int]) -> list[range]:
-    """Runs of lists without a gap between them: one list, or up to _ROWS_AT_ONCE rows."""
-    runs, begin = [], 0
-    for l in range(1, len(start) + 1):
-        if l == len(start) or start[l] > stop[l - 1] or stop[l] - start[begin] > _ROWS_AT_ONCE:
-            runs.append(range(begin, l))
-            begin = l
-    return runs if start else []
+class _Busy(NamedTuple):
+    """A list that is probed and has rows: storage rows [start, stop), pairs [first, last) of
+    `Batch.order`, the place of its products.
+    """
+
+    start: int
+    stop: int
+    first: int
+    last: int
+    place: int
+
+
+class _Piece(NamedTuple):
+    """Storage rows [start, stop), which are decoded together, and the lists that they lie in."""
+
+    lists: list[_Busy]
+    start: int
+    stop: int
+
+
+def _pieces(lists: list[_Busy], most_pairs: int) -> Iterator[_Piece]:
+    """Lists without a gap between them, up to _ROWS_AT_ONCE rows and `most_pairs` pairs; a longer
+    list in several pieces.
+    """
+    begin = 0
+    for i in range(1, len(lists) + 1):
+        first, last = lists[begin], lists[i - 1]
+        if i < len(lists):
+            follows = lists[i].start == last.stop
+            few = lists[i].stop - first.start <= _ROWS_AT_ONCE
+            if follows and few and lists[i].last - first.first <= most_pairs:
+                continue
+        for start in range(first.start, last.stop, _ROWS_AT_ONCE):
+            yield _Piece(lists[begin:i], start, min(start + _ROWS_AT_ONCE, last.stop))
+        begin = i

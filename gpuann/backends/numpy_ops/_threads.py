@@ -159,6 +159,10 @@ def run(
     the others at their next item and is raised here. `work` must not call `run`. `at_most` limits
     the threads: array calls under some 20 us do not overlap, they wait for the interpreter lock.
     """
+    helpers = min(get_num_threads(), len(items), at_most or len(items)) - 1
+    if helpers < 1:
+        with single_thread_blas():
+            return [work(item) for item in items]
     results: list[Any] = [None] * len(items)
     ticket = itertools.count()
     stop = threading.Event()
@@ -176,7 +180,6 @@ def run(
         with single_thread_blas():
             drain()
 
-    helpers = min(get_num_threads(), len(items), at_most or len(items)) - 1
     futures: list[Future[None]] = []
     with single_thread_blas():
         try:
@@ -195,6 +198,15 @@ def run(
         if failure is not None:
             raise failure
     return results
+
+
+def share(n: int, most: int) -> int:
+    """Size of the pieces when n are cut into pieces of at most `most`, about as many for each
+    thread.
+    """
+    n_threads = get_num_threads()
+    rounds = -(-n // (most * n_threads))
+    return max(1, -(-n // max(1, rounds * n_threads)))
 
 
 def _submit(work: Callable[[], None]) -> "Future[None] | None":

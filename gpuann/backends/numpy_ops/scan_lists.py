@@ -9,21 +9,23 @@ filtered with it, small ones side by side (`_stacks`). Where scores are few they
 
 Cost: 2 * pairs * list_len * (dim + 1) flop by BLAS plus about 0.3 ns per (query, row) pair for
 compare and count. Memory: a few tiles or a stack of them per thread plus the survivors (28 bytes
-each, at most 2^20 or 4 Q k of them), or SMALL scores of 4 bytes.
+each, at most 2^20 or 4 Q k of them), or KEPT scores of 4 bytes.
 Source: list-major order as in FAISS contrib/big_batch_search; bound and filter are our own.
 """
 
 import numpy as np
 
 from gpuann._nvtx import annotate
-from gpuann.backends.numpy_ops import _batch, _dense, _slack, _tiled
+from gpuann.backends.numpy_ops import _batch, _dense, _slack, _threads, _tiled
+from gpuann.backends.numpy_ops._batch import Batch
 from gpuann.backends.numpy_ops._survivors import Scorer, Wanted
 from gpuann.backends.seam import Array, FlatPayload, Lists, Payload
 from gpuann.metric import ScanMetric
 
 ONE_LIST_ROWS = 1 << 13  # a single list up to this long is seen whole by each tile of queries
-SMALL = 1 << 22  # scores up to which every one is kept, floats of what is held for them: 16 MiB
-FEW_PER_LIST = 16  # ... if the mean list has no more queries than this
+ONE_LIST_FLOATS = 1 << 22  # ... and of so many components
+KEPT = 1 << 24  # scores up to which every one is kept, 64 MiB: the workspace has room for them ...
+FEW_PER_LIST = 128  # ... if the mean list has no more queries than this
 
 
 @annotate("scan_lists")
@@ -43,14 +45,20 @@ def scan_lists(
     moved = queries
     if isinstance(payload, FlatPayload) and payload.shift is not None:
         moved = queries - payload.shift
-    batch = _batch.make(moved, terms, payload, lists, probes, metric, keep)
-    slack = _slack.slack(batch.squares, moved.shape[1], lists, probes, metric)
-    scorer, wanted = Scorer(payload, queries, lists.ids, metric), Wanted(k, slack, limit, rescore)
-    sizes, width = np.diff(lists.offsets), batch.scaled.shape[1]
-    if len(sizes) == 1 and sizes[0] <= ONE_LIST_ROWS and sizes[0] * width <= SMALL:
+    with _threads.single_thread_blas():  # once, and not for each step
+        batch = _batch.make(moved, terms, payload, lists, probes, metric, keep)
+        slack = _slack.slack(batch.squares, moved.shape[1], lists, probes, metric)
+        scorer = Scorer(payload, queries, lists.ids, metric)
+        return _scan(batch, scorer, Wanted(k, slack, limit, rescore))
+
+
+def _scan(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
+    """Along the path that is best for it -> dists (Q, k) float32, ids (Q, k) int64."""
+    sizes, width = np.diff(batch.lists.offsets), batch.scaled.shape[1]
+    if len(sizes) == 1 and sizes[0] <= ONE_LIST_ROWS and sizes[0] * width <= ONE_LIST_FLOATS:
         return _dense.scan_one_list(batch, scorer, wanted)
-    if probes.size * width <= SMALL and probes.size <= FEW_PER_LIST * len(sizes):
-        longest = int(sizes[probes].sum(axis=1).max(initial=0))
-        if len(queries) * longest <= SMALL:
+    if batch.probes.size <= FEW_PER_LIST * len(sizes):
+        longest = int(sizes[batch.probes].sum(axis=1).max(initial=0))
+        if len(batch.probes) * longest <= KEPT:
             return _dense.scan_few(batch, scorer, wanted)
     return _tiled.scan_tiled(batch, scorer, wanted)
