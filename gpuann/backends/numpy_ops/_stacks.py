@@ -6,6 +6,7 @@ are stacked, and padded to the largest of the stack; large ones stay alone, and 
 where they are.
 """
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -24,24 +25,23 @@ _TILE_ROWS = 2048
 _ALIKE = 16  # rows by which tiles of a stack may differ before their pairs are looked at
 
 
-class Tile(NamedTuple):
-    """Storage rows [start, stop), all of list `list`, times the queries of pairs [begin, end)."""
+class Tiles(NamedTuple):
+    """n tiles: storage rows [start, stop), all of list `list`, times the queries of pairs
+    [begin, end).
+    """
 
-    list: int
-    start: int
-    stop: int
-    begin: int
-    end: int
-    is_part: bool
-    """Other tiles have other rows of the list for these pairs: such a tile stays alone."""
+    list: Array
+    """(n,) int64, and so are the others but the last."""
+    start: Array
+    stop: Array
+    begin: Array
+    end: Array
+    is_part: Array
+    """(n,) bool: other tiles have other rows of the list for these pairs. They stay alone."""
 
-    @property
-    def n_rows(self) -> int:
-        return self.stop - self.start
-
-    @property
-    def n_pairs(self) -> int:
-        return self.end - self.begin
+    def take(self, which: Array | slice) -> "Tiles":
+        """Some of them."""
+        return Tiles(*(column[which] for column in self))
 
 
 class Stack(NamedTuple):
@@ -59,61 +59,68 @@ class Stack(NamedTuple):
     """(g * n_pairs,) bool: ... and is False here."""
 
 
-def stack(tiles: list[Tile], multiple: int) -> Stack:
+def stack(tiles: Tiles, multiple: int) -> Stack:
     """Tiles side by side; n_rows becomes a multiple of `multiple`."""
-    of_list, start, stop, begin, end, _ = np.array(tiles, np.int64).T
-    n_pairs, n_rows = int((end - begin).max()), int((stop - start).max())
-    pairs = begin[:, None] + np.arange(n_pairs)
-    is_pair = pairs < end[:, None]
-    np.minimum(pairs, end[:, None] - 1, out=pairs)
+    end = tiles.end[:, None]
+    n_pairs, n_rows = int((tiles.end - tiles.begin).max()), int((tiles.stop - tiles.start).max())
+    pairs = tiles.begin[:, None] + np.arange(n_pairs)
+    is_pair = pairs < end
+    np.minimum(pairs, end - 1, out=pairs)
     n_rows = -(-n_rows // multiple) * multiple
-    return Stack(of_list, start, stop, n_pairs, n_rows, pairs.reshape(-1), is_pair.reshape(-1))
+    side_by_side = tiles.list, tiles.start, tiles.stop
+    return Stack(*side_by_side, n_pairs, n_rows, pairs.reshape(-1), is_pair.reshape(-1))
 
 
-def stacks(batch: Batch, tiles: list[Tile], multiple: int = 1) -> list[Stack]:
+def stacks(batch: Batch, tiles: Tiles, multiple: int = 1) -> list[Stack]:
     """All tiles, large ones first, in their order."""
     width = batch.scaled.shape[1]
-    alone: list[Tile] = []
-    small: list[Tile] = []
-    for tile in tiles:
-        is_large = tile.n_rows * tile.n_pairs * width >= ALONE
-        (alone if is_large or tile.is_part else small).append(tile)
-    small.sort(key=lambda tile: (tile.n_rows // _ALIKE, tile.n_pairs), reverse=True)
-    groups = [[tile] for tile in alone]
-    group: list[Tile] = []
+    n_rows, n_pairs = tiles.stop - tiles.start, tiles.end - tiles.begin
+    is_alone = tiles.is_part | (n_rows * n_pairs * width >= ALONE)
+    alone, small = np.flatnonzero(is_alone), np.flatnonzero(~is_alone)
+    small = small[np.lexsort((-n_pairs[small], -(n_rows[small] // _ALIKE)))]
+    ordered = tiles.take(small)
+    cuts = _cuts(n_rows[small].tolist(), n_pairs[small].tolist(), width)
+    groups = [ordered.take(slice(*cut)) for cut in itertools.pairwise(cuts)]
+    return [stack(group, multiple) for group in [*map(tiles.take, alone[:, None]), *groups]]
+
+
+def _cuts(n_rows: list[int], n_pairs: list[int], width: int) -> list[int]:
+    """Where stacks of such tiles begin, and where the last one ends."""
+    cuts = [0]
     rows = pairs = wanted = 0
-    for tile in small:
-        rows, pairs = max(rows, tile.n_rows), max(pairs, tile.n_pairs)
-        wanted += tile.n_rows * tile.n_pairs
-        padded, n = (len(group) + 1) * rows * pairs, len(group) + 1
+    for i, (r, p) in enumerate(zip(n_rows, n_pairs, strict=True)):
+        rows, pairs, n = max(rows, r), max(pairs, p), i + 1 - cuts[-1]
+        wanted += r * p
+        padded = n * rows * pairs
         too_large = padded * width > WORK or n * max(rows, pairs) * width > FLOATS
-        if group and (too_large or padded > min(FLOATS, PADDING * wanted)):
-            groups.append(group)
-            group = []
-            rows, pairs, wanted = tile.n_rows, tile.n_pairs, tile.n_rows * tile.n_pairs
-        group.append(tile)
-    if group:
-        groups.append(group)
-    return [stack(group, multiple) for group in groups]
+        if n > 1 and (too_large or padded > min(FLOATS, PADDING * wanted)):
+            cuts.append(i)
+            rows, pairs, wanted = r, p, r * p
+    return [*cuts, len(n_rows)] if n_rows else cuts
 
 
-def cut(batch: Batch, l: int, rows: range, pairs: range) -> list[Tile]:
-    """Rows of one list with some of its pairs, in tiles of about equal size."""
+def cut(batch: Batch, whole: Tiles) -> Tiles:
+    """Rows of each list times its pairs, as tiles of about equal size."""
     most = TILE_FLOATS // batch.scaled.shape[1]
+    n_rows, n_pairs = whole.stop - whole.start, whole.end - whole.begin
     # a multiple of 8 rows, so that the groups of pass 1 do not cross tiles
-    n_rows = -(-_even(len(rows), max(64, min(_TILE_ROWS, most))) // 8) * 8
-    n_pairs = _even(len(pairs), max(64, min(TILE_SCORES // n_rows, most)))
-    is_part = n_rows < len(rows)
-    return [
-        Tile(l, row, min(row + n_rows, rows.stop), pair, min(pair + n_pairs, pairs.stop), is_part)
-        for row in range(rows.start, rows.stop, n_rows)
-        for pair in range(pairs.start, pairs.stop, n_pairs)
-    ]
+    rows = -(-_even(n_rows, max(64, min(_TILE_ROWS, most))) // 8) * 8
+    pairs = _even(n_pairs, np.maximum(64, np.minimum(TILE_SCORES // rows, most)))
+    across = -(-n_pairs // pairs)
+    count = -(-n_rows // rows) * across
+    of = np.repeat(np.arange(len(count)), count)
+    number = np.arange(len(of)) - np.repeat(np.cumsum(count) - count, count)
+    row, pair = np.divmod(number, across[of])
+    tiles, rows, pairs = whole.take(of), rows[of], pairs[of]
+    start, begin = tiles.start + row * rows, tiles.begin + pair * pairs
+    stop, end = np.minimum(start + rows, tiles.stop), np.minimum(begin + pairs, tiles.end)
+    return Tiles(tiles.list, start, stop, begin, end, rows < tiles.stop - tiles.start)
 
 
-def _even(n: int, most: int) -> int:
-    """Size of the pieces when n is cut into as few about equal ones of at most `most`."""
-    return -(-n // -(-n // most))
+def _even(n: Array, most: Array | int) -> Array:
+    """Size of the pieces when each of n is cut into as few about equal ones of at most `most`."""
+    even: Array = -(-n // -(-n // most))
+    return even
 
 
 def multiply(batch: Batch, stack: Stack, query: Array) -> Array:

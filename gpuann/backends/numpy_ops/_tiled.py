@@ -8,7 +8,6 @@
 Small tiles go in stacks, see `_stacks`; what can be done for all pairs at once is done at once.
 """
 
-import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from gpuann.backends.numpy_ops import _batch, _minima, _stacks, _threads
 from gpuann.backends.numpy_ops._batch import Batch
-from gpuann.backends.numpy_ops._stacks import Stack, Tile
+from gpuann.backends.numpy_ops._stacks import Stack, Tiles
 from gpuann.backends.numpy_ops._survivors import Collector, Scorer, Survivors, Wanted
 from gpuann.backends.seam import Array
 
@@ -65,21 +64,21 @@ def _pairs(batch: Batch, number: Array) -> _Pairs:
     return _Pairs(number, number // batch.probes.shape[1], batch.terms.take(number))
 
 
-def _epochs(batch: Batch) -> Iterator[list[Tile]]:
+def _epochs(batch: Batch) -> Iterator[Tiles]:
     """Every probed (list, rows, queries) tile, the heaviest list first, cut into epochs by row."""
     sizes, probed = np.diff(batch.lists.offsets), np.diff(batch.offsets)
-    offsets, of_pairs = batch.lists.offsets.tolist(), batch.offsets.tolist()
     begin, end = 0, FIRST_EPOCH
     while True:
         unfinished = np.flatnonzero((sizes > begin) & (probed > 0))
         if len(unfinished) == 0:
             return
-        work = np.minimum(sizes[unfinished], end) * probed[unfinished]
-        tiles: list[Tile] = []
-        for l in unfinished[np.argsort(-work)].tolist():
-            rows = range(offsets[l], offsets[l + 1])[begin:end]
-            tiles += _stacks.cut(batch, l, rows, range(of_pairs[l], of_pairs[l + 1]))
-        yield tiles
+        n_rows = np.minimum(sizes[unfinished], end)
+        heaviest = np.argsort(-n_rows * probed[unfinished])
+        of, first = unfinished[heaviest], batch.lists.offsets[unfinished[heaviest]]
+        rows = first + begin, first + n_rows[heaviest]
+        whole = np.zeros(len(of), np.bool_)
+        pairs = batch.offsets[of], batch.offsets[of + 1]
+        yield _stacks.cut(batch, Tiles(of, *rows, *pairs, whole))
         begin, end = end, end * EPOCH_GROWTH
 
 
@@ -103,7 +102,7 @@ def _first_bound(batch: Batch, pairs: _Pairs, k: int) -> Array:
     before = np.cumsum(sizes, axis=1) - sizes
     taken = np.where(before < budget, np.minimum(sizes, budget), 0)
     near = _pairs(batch, pairs.number[taken.reshape(-1)[pairs.number] > 0])
-    stacks = _stacks.stacks(batch, list(_nearest(batch, near, budget)), size)
+    stacks = _stacks.stacks(batch, _nearest(batch, near, budget), size)
     # of each pair: those of its list, and in a stack those of its longest list
     n_groups = -(-taken.reshape(-1).take(near.number) // size)
     for stack in stacks:
@@ -140,12 +139,11 @@ def _by_query(batch: Batch, minima: Array, near: _Pairs, n_groups: Array) -> Arr
     return out
 
 
-def _nearest(batch: Batch, near: _Pairs, budget: int) -> Iterator[Tile]:
+def _nearest(batch: Batch, near: _Pairs, budget: int) -> Tiles:
     """The tiles of pass 1: up to `budget` rows of every list with the pairs that take any."""
     list_of = batch.probes.reshape(-1)[near.number]
-    cuts = np.flatnonzero(np.diff(list_of, prepend=-1, append=-1)).tolist()
-    offsets = batch.lists.offsets.tolist()
-    for begin, end in itertools.pairwise(cuts):
-        l = int(list_of[begin])
-        rows = range(offsets[l], offsets[l + 1])[:budget]
-        yield from _stacks.cut(batch, l, rows, range(begin, end))
+    cuts = np.flatnonzero(np.diff(list_of, prepend=-1, append=-1))
+    of = list_of[cuts[:-1]].astype(np.int64)
+    start, stop = batch.lists.offsets[of], batch.lists.offsets[of + 1]
+    rows, whole = (start, np.minimum(stop, start + budget)), np.zeros(len(of), np.bool_)
+    return _stacks.cut(batch, Tiles(of, *rows, cuts[:-1], cuts[1:], whole))
