@@ -164,23 +164,12 @@ def search_ivf(
     filter: Any = None,
 ) -> tuple[HostArray, HostArray]:
     """The public search of every inverted-file index."""
-    run = _run(where, params, index, queries, filter)
+    run = ivf_run(where, params, index, queries, filter)
     shape = SearchShape(index.backend, index.metric, index.dim, len(index))
     return search(where, shape, queries, k, neighbors, distances, run)
 
 
-def candidates(
-    where: str, params: IvfSearchParams, index: IvfIndex, queries: Any, k: int, filter: Any
-) -> Array:
-    """Ids (n_queries, k) of the rows that `search_ivf` finds, in any order: to be refined."""
-    backend = index.backend
-    run = _run(where, params, index, queries, filter, rescore=False)
-    check_results(where, backend, "k", min(k, len(index)), index.dim)
-    with backend.active():
-        return run(query_rows(where, backend, queries, index.dim), k)[1]
-
-
-def _run(
+def ivf_run(
     where: str,
     params: IvfSearchParams,
     index: IvfIndex,
@@ -189,7 +178,9 @@ def _run(
     *,
     rescore: bool = True,
 ) -> Callable[[Array, int], tuple[Array, Array]]:
-    """Arguments checked -> the search of queries (n, dim) and k, which are checked too."""
+    """Its arguments checked -> the search of queries (n, dim) for k rows, which are checked too;
+    rescore as `ivf.search` has it.
+    """
     core, kept = index.core, given_filter(where, "filter", filter, queries, index)
     n_probes, limit = min(params.n_probes, index.n_lists), params.workspace_limit
     check_results(where, core.backend, "n_probes", n_probes, core.coarse.axes.width)

@@ -13,7 +13,7 @@ from gpuann.backends import Backend
 from gpuann.backends.seam import Array
 from gpuann.errors import bad_type, bad_value
 from gpuann.hints import Hints
-from gpuann.index import IvfIndex, candidates
+from gpuann.index import IvfIndex, check_results, ivf_run, query_rows
 from gpuann.indexes import brute_force, ivf_flat, ivf_pq, ivf_sq
 from gpuann.metric import Metric
 from gpuann.params import IvfSearchParams
@@ -181,4 +181,7 @@ def _candidates(
         return brute_force.search(inner, queries, n, prefilter=filter)[1]
     module: Any = {m.Index: m for m in (ivf_flat, ivf_pq, ivf_sq)}[type(inner)]
     validate.instance(where, "search_params", params, module.SearchParams)
-    return candidates(where, params, inner, queries, n, filter)
+    run = ivf_run(where, params, inner, queries, filter, rescore=False)
+    check_results(where, inner.backend, "k", min(n, len(inner)), inner.dim)
+    with inner.backend.active():
+        return run(query_rows(where, inner.backend, queries, inner.dim), n)[1]
