@@ -1,5 +1,6 @@
 """Data from outside: arrays, memory-maps and chunks of rows, as builds and searches want them."""
 
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -46,6 +47,16 @@ def queries(where: str, data: Any, dim: int) -> HostArray:
     validate.matrix(where, "queries", array, dim)
     validate.finite(where, "queries", array)
     return array
+
+
+def is_mapped(rows: HostArray) -> bool:
+    """Whether rows lie in a file that is mapped into memory, as np.memmap or as views of it do."""
+    at: Any = rows
+    while isinstance(at, np.ndarray):
+        if isinstance(at, np.memmap):
+            return True
+        at = at.base
+    return isinstance(getattr(at, "obj", at), mmap.mmap)
 
 
 def check_output(

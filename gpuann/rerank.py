@@ -15,6 +15,7 @@ from gpuann.engine.ivf import without_direction
 from gpuann.errors import bad_type, bad_value
 from gpuann.index import query_rows
 
+_CANDIDATES_AT_ONCE = 1 << 20  # that the CPU compares, some 60 bytes each
 _FLOATS_AT_ONCE = 1 << 25  # of candidates' rows: 128 MiB
 
 
@@ -56,10 +57,10 @@ def refine(
            device is used where it is; under cosine every row's length is computed then. So is one
            in page-locked host memory, which the device reads by itself (not under cosine); as
            with one on the device its values are not looked at: a row with a NaN is never found. The
-           CPU reads rows in memory where they are (not under cosine). Of other host memory and of
-           memory-maps the host gathers the rows, in ascending order, 128 MiB at a time or those of
-           one query, while the device works on those before. With host memory of either kind the
-           call waits for the device.
+           CPU reads rows that lie C-contiguous in memory where they are (not under cosine), for a
+           million candidates at a time. Of other host memory and of memory-maps the host gathers
+           the rows, in ascending order, 128 MiB at a time or those of one query, while the device
+           works on those before. With host memory of either kind the call waits for the device.
     """
     where = "refine"
     validate.no_resources(where, resources)
@@ -119,9 +120,9 @@ def _from_host(
 ) -> tuple[Array, Array]:
     """Only the candidates' rows go to the device, some queries at a time."""
     xp = backend.xp
-    if backend.cuda is None and how != "cosine" and not isinstance(rows, np.memmap):
-        _look_at(where, backend, rows, wanted)
-        return _refined(backend, rows, x, wanted, wanted, k, how, None)
+    in_place = backend.cuda is None and how != "cosine" and not arrays.is_mapped(rows)
+    if in_place and rows.flags.c_contiguous:
+        return _in_place(where, backend, rows, x, wanted, k, how)
     dists, ids = xp.empty((len(x), k), xp.float32), xp.empty((len(x), k), xp.int64)
     step = max(1, _FLOATS_AT_ONCE // max(1, wanted.shape[1] * rows.shape[1]))
     for start in range(0, len(x), step):
@@ -139,11 +140,35 @@ def _from_host(
     return dists, ids
 
 
+def _in_place(
+    where: str,
+    backend: Backend,
+    rows: HostArray,
+    x: Array,
+    wanted: HostArray,
+    k: int,
+    how: metrics.Metric,
+) -> tuple[Array, Array]:
+    """The CPU reads the candidates' rows where they are, some queries at a time."""
+    dists, ids = np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int64)
+    step = max(1, _CANDIDATES_AT_ONCE // max(1, wanted.shape[1]))
+    for start in range(0, len(x), step):
+        part = slice(start, start + step)
+        if rows.dtype.kind == "f":
+            _look_at(where, backend, rows, wanted[part])
+        found = _refined(backend, rows, x[part], wanted[part], wanted[part], k, how, None)
+        dists[part], ids[part] = found
+    return dists, ids
+
+
 def _look_at(where: str, backend: Backend, rows: HostArray, wanted: HostArray) -> None:
     """Raise if a candidate's row has a number that is not finite."""
-    is_wanted = np.zeros(len(rows) + 1, bool)
-    is_wanted[wanted] = True  # the last is that of -1, none
-    numbers = np.flatnonzero(is_wanted[:-1])
+    if wanted.size < len(rows) // 8:
+        numbers = np.unique(wanted[wanted >= 0])
+    else:  # marking them takes less time than sorting them
+        is_wanted = np.zeros(len(rows) + 1, bool)
+        is_wanted[wanted] = True  # the last is that of -1, none
+        numbers = np.flatnonzero(is_wanted[:-1])
 
     def look(part: slice) -> None:
         validate.finite(where, "dataset", rows[numbers[part]], numbers=numbers[part])

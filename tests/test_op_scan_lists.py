@@ -21,8 +21,11 @@ def force(monkeypatch, path):
     monkeypatch.setattr(MODULE, "ONE_LIST_ROWS", (1 << 30) if path == "one_list" else -1)
     monkeypatch.setattr(MODULE, "ONE_LIST_FLOATS", 1 << 40)
     monkeypatch.setattr(MODULE, "KEPT", (1 << 40) if path == "few" else -1)
+    monkeypatch.setattr(MODULE, "LONGEST", 1 << 40)
     monkeypatch.setattr(MODULE, "FEW_PER_LIST", 1 << 30)
     monkeypatch.setattr(MODULE._dense, "SELECTED", 300)
+    if path == "few":
+        monkeypatch.setattr(MODULE._dense, "TILE_FLOATS", 400)  # pieces of few pairs
     monkeypatch.setattr(_tiled, "FIRST_EPOCH", 24)
     monkeypatch.setattr(_tiled, "EPOCH_GROWTH", 2)
     monkeypatch.setattr(_tiled, "ROW_BUDGET", 16)
@@ -184,6 +187,47 @@ def test_without_rescoring_the_rows_are_the_same(rng, monkeypatch, path):
         assert_same(np.sort(got[1], axis=1), np.sort(want[1], axis=1))
 
 
+def test_a_limit_is_one_of_canonical_distances(rng, monkeypatch):
+    """Also without rescoring, where scores are off by much."""
+    case = scan_cases.flat(
+        rng, strategies.lattice, n_rows=300, n_lists=1, dim=4, metric="sqeuclidean"
+    )
+    queries, probes = strategies.lattice(rng, 20, 4), np.zeros((20, 1), np.int32)
+    dists, _ = case.truth(queries, probes, 9)
+    limit = dists[:, 5].astype(np.float32)
+    slack, passing = MODULE._slack.slack, MODULE._dense._batch.passing
+    want = scan(case, queries, probes, 9, limit=limit)
+    monkeypatch.setattr(MODULE._slack, "slack", lambda *a: slack(*a) + 0.5)
+    moved = lambda *a: (*passing(*a)[:2], passing(*a)[2] + np.float32(0.25))  # noqa: E731
+    monkeypatch.setattr(MODULE._dense._batch, "passing", moved)
+    got = scan(case, queries, probes, 9, limit=limit, rescore=False)
+    assert_same(np.sort(got[1], axis=1), np.sort(want[1], axis=1))
+
+
+@pytest.mark.parametrize("wide", [1, 1e5])
+def test_without_rescoring_only_rows_near_the_boundary_are_looked_at(rng, monkeypatch, wide):
+    """Where scores cannot tell which rows are the k nearest, and where none of them can."""
+    looked_at, distances = [], _survivors.Scorer.distances
+    case = scan_cases.flat(rng, strategies.real, n_rows=900, n_lists=3, dim=9, metric="sqeuclidean")
+    queries, probes = strategies.real(rng, 80, 9), scan_cases.probes(rng, 80, 3, 2)
+    want = scan(case, queries, probes, 20)
+    slack = MODULE._slack.slack
+
+    def counted(self, survivors, **more):
+        looked_at.append(len(survivors.query))
+        return distances(self, survivors, **more)
+
+    monkeypatch.setattr(MODULE._slack, "slack", lambda *a: 200 * wide * slack(*a))
+    monkeypatch.setattr(_survivors.Scorer, "distances", counted)
+    got = scan(case, queries, probes, 20, rescore=False)
+    assert_same(np.sort(got[1], axis=1), np.sort(want[1], axis=1))
+    n_rows = int(np.isin(case.list_of, probes).sum())
+    if wide == 1:
+        assert 0 < sum(looked_at) < 80 * 10, "fewer than the 20 and more of every query"
+    else:
+        assert sum(looked_at) > 80 * 400, f"all of those probed, of {n_rows}"
+
+
 def test_too_many_survivors_are_handled_exactly(rng, monkeypatch):
     force(monkeypatch, "tiled")
     case = scan_cases.flat(
@@ -246,6 +290,25 @@ def test_long_lists_are_decoded_in_pieces(rng, monkeypatch):
     want = scan(case, queries, probes, 7)
     monkeypatch.setattr(MODULE._dense, "_ROWS_AT_ONCE", 11)
     assert_same_knn(scan(case, queries, probes, 7), want)
+
+
+@pytest.mark.parametrize("rows_at_once, most", [(1000, 1000), (10, 1000), (1000, 6), (3, 1)])
+def test_pieces_are_all_rows_of_all_lists_once(rows_at_once, most, monkeypatch):
+    dense = MODULE._dense
+    monkeypatch.setattr(dense, "_ROWS_AT_ONCE", rows_at_once)
+    sizes, pairs, first = [4, 9, 25, 1, 6], [2, 3, 1, 7, 2], [0, 4, 13, 50, 51]  # a gap before 50
+    at = np.cumsum([0, *pairs])
+    lists = [
+        dense._Busy(start, start + n, int(at[i]), int(at[i + 1]), 0)
+        for i, (start, n) in enumerate(zip(first, sizes, strict=True))
+    ]
+    pieces = list(dense._pieces(lists, most))
+    rows = [row for p in pieces for row in range(p.start, p.stop)]
+    assert sorted(rows) == [row for l in lists for row in range(l.start, l.stop)]
+    for piece in pieces:
+        assert piece.stop - piece.start <= min(rows_at_once, most)
+        assert piece.lists == [l for l in lists if l.stop > piece.start and l.start < piece.stop]
+        assert len(piece.lists) == 1 or piece.lists[-1].last - piece.lists[0].first <= most
 
 
 @pytest.mark.parametrize("n_rows, n_lists", [(900, 2), (430, 6)])

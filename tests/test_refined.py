@@ -13,7 +13,17 @@ from engines import needs_fibers
 
 import gpuann
 from bench.data import clustered
-from gpuann import brute_force, filters, ivf_flat, ivf_pq, ivf_sq, refined, shards, storage
+from gpuann import (
+    brute_force,
+    filters,
+    ivf_flat,
+    ivf_pq,
+    ivf_sq,
+    refined,
+    rerank,
+    shards,
+    storage,
+)
 from gpuann.distributed import shard_file
 
 ROWS, QUERIES = clustered(600, 12, 25)
@@ -75,10 +85,29 @@ def test_rows_that_are_not_finite(tmp_path, metric):
     bad[4, 4] = np.nan
     np.save(tmp_path / "rows.npy", bad)
     for rows in (bad, np.load(tmp_path / "rows.npy", mmap_mode="r")):
-        with pytest.raises(ValueError, match=r"dataset must be finite .* in row 4, column 4"):
-            gpuann.refine(rows, QUERIES[:1], [[7, 4]], metric=metric, device="cpu")
+        for candidates in ([[7, 4]], [np.arange(600)]):
+            with pytest.raises(ValueError, match=r"dataset must be finite .* in row 4, column 4"):
+                gpuann.refine(rows, QUERIES[:1], candidates, metric=metric, device="cpu")
         found = gpuann.refine(rows, QUERIES[:1], [[7, 5, -1]], metric=metric, device="cpu")
         assert sorted(found[1][0]) == [-1, 5, 7]
+
+
+def test_only_rows_in_memory_are_read_where_they_are(tmp_path, monkeypatch):
+    """Those of a file are gathered in ascending order, others would be copied whole."""
+    np.save(tmp_path / "rows.npy", ROWS)
+    gpuann.save(tmp_path / "x", build())
+    mapped, opened = (
+        np.load(tmp_path / "rows.npy", mmap_mode="r"),
+        gpuann.load(tmp_path / "x", device="cpu", mmap=True),
+    )
+    candidates = np.arange(200).reshape(25, 8)
+    want = gpuann.refine(ROWS, QUERIES, candidates, device="cpu")
+    monkeypatch.setattr(rerank, "_CANDIDATES_AT_ONCE", 30)
+    assert_same_knn(gpuann.refine(ROWS, QUERIES, candidates, device="cpu"), want)
+    monkeypatch.setattr(rerank, "_in_place", None)
+    strided = np.repeat(ROWS, 2, axis=1)[:, ::2]
+    for rows in (mapped, mapped[:], np.asarray(mapped), opened.dataset, strided):
+        assert_same_knn(gpuann.refine(rows, QUERIES, candidates, device="cpu"), want)
 
 
 def test_filters_and_outputs():

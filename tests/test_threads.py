@@ -57,6 +57,17 @@ def test_limit_is_counted(two_blas_threads):
     assert blas_threads() == {2}
 
 
+@pytest.mark.parametrize(
+    "n, most, n_threads, want",
+    [(10, 100, 2, 5), (10, 3, 2, 3), (10, 2, 2, 2), (1, 5, 4, 1), (0, 5, 2, 1), (7, 100, 3, 3)],
+)
+def test_work_is_shared_out_evenly(monkeypatch, n, most, n_threads, want):
+    monkeypatch.setattr(_threads, "get_num_threads", lambda: n_threads)
+    size = _threads.share(n, most)
+    assert size == want
+    assert size <= most
+
+
 def test_overlapping_searches_agree_and_restore(two_blas_threads):
     index = models.build("ivf_pq", ROWS)
     want = models.search(index, QUERIES, 10)

@@ -171,8 +171,8 @@ class Ops(Protocol):
         A(q, l) of every pair, or None where no centre is added to rows; keep is None, one bit set
         (words,) uint32 over the ids or one per query (Q, words); limit (Q,) float32 drops rows
         farther than it; rescore False lets distances be scan scores, with the same k rows for each
-        query (the coarse step, which needs the set). -> dists (Q, k) float32 canonical, ids (Q, k)
-        int64.
+        query (the coarse step, and what is refined after, which need the set). -> dists (Q, k)
+        float32 canonical, ids (Q, k) int64.
         """
         ...
 

@@ -182,6 +182,6 @@ def _candidates(
     module: Any = {m.Index: m for m in (ivf_flat, ivf_pq, ivf_sq)}[type(inner)]
     validate.instance(where, "search_params", params, module.SearchParams)
     run = ivf_run(where, params, inner, queries, filter, rescore=False)
-    check_results(where, inner.backend, "k", min(n, len(inner)), inner.dim)
+    check_results(where, inner.backend, "k * k_factor", min(n, len(inner)), inner.dim)
     with inner.backend.active():
         return run(query_rows(where, inner.backend, queries, inner.dim), n)[1]

@@ -1,8 +1,8 @@
-"""Scans that keep every score: few rows in all, as in the coarse step, or few queries a list.
+"""Scans that keep every score: few rows in all, as in the coarse step, or few scores in all.
 
-With few queries a list the product waits for memory, so rows are read once and every score is
-kept; with few rows in all a tile of queries sees all of them at once. The bound then comes from
-the scores themselves, and the same filter, slack and rescoring follow.
+With few rows in all a tile of queries sees all of them at once. Where there is room for all scores,
+each pair is multiplied once, and each row read once, which two passes do in part twice. The bound
+then comes from the scores themselves, and the same filter, slack and rescoring follow.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ TILE_PAIRS = 1 << 19  # scores of one tile of queries: 2 MiB
 TILE_FLOATS = 1 << 21  # of the tile itself: 8 MiB
 _WORTH_A_THREAD = 1 << 15  # multiply-adds of the mean product: less is not worth a thread
 SELECTED = 1 << 18  # scores that a thread selects among at a time
-_ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together
+_ROWS_AT_ONCE = 4096  # of lists side by side that are decoded together, at most
 
 
 def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
@@ -49,20 +49,22 @@ def scan_one_list(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, 
 def scan_few(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
     """Each probed list once, every score kept -> dists (Q, k) float32, ids (Q, k) int64.
 
-    Memory: 4 bytes per (query, probed row), and some 20 of those of SELECTED a thread.
+    Memory: 4 bytes per (query, probed row), and some 20 for each of SELECTED, or of one query, a
+    thread.
     """
     n = len(batch.probes)
     products, begin = _all_products(batch)
     dists, ids = np.empty((n, wanted.k), np.float32), np.empty((n, wanted.k), np.int64)
-    most = n * SELECTED // max(1, len(products))
+    sizes = _select.n_rows_of(batch, range(n))
+    most = SELECTED // max(1, int(sizes.sum(axis=1).max(initial=0)))
     step = max(1, n) if most >= n else _threads.share(n, max(1, most))
 
     def some(start: int) -> None:
-        queries = range(start, min(start + step, n))
-        sizes, part = _select.n_scores(batch, queries), slice(queries.start, queries.stop)
-        where = np.repeat((begin[part].reshape(-1) - _select.begins(sizes)), sizes.reshape(-1))
-        where += np.arange(len(where))
-        mine = products.take(where)
+        part = slice(start, min(start + step, n))
+        first = begin[part].reshape(-1)
+        spans = zip(first.tolist(), (first + sizes[part].reshape(-1)).tolist(), strict=True)
+        mine = np.concatenate([products[slice(*span)] for span in spans])
+        queries = range(part.start, part.stop)
         dists[part], ids[part] = _select.select(batch, scorer, wanted, queries, mine)
 
     _threads.run(some, range(0, n, step))
@@ -99,7 +101,7 @@ def _all_products(batch: Batch) -> tuple[Array, Array]:
     # one query a list, whole rows: products of a few us, which threads would only wait for
     alone = isinstance(batch.payload, FlatPayload) and 2 * len(busy) > len(query)
     small = int(sizes.take(busy).sum()) * width < _WORTH_A_THREAD * len(busy)
-    pieces = list(_pieces(lists, TILE_FLOATS // width))
+    pieces = list(_pieces(lists, max(1, TILE_FLOATS // width)))
     _threads.run(some, pieces, at_most=1 if alone and small else None)
     return products, begin
 
@@ -124,18 +126,18 @@ class _Piece(NamedTuple):
     stop: int
 
 
-def _pieces(lists: list[_Busy], most_pairs: int) -> Iterator[_Piece]:
-    """Lists without a gap between them, up to _ROWS_AT_ONCE rows and `most_pairs` pairs; a longer
-    list in several pieces.
+def _pieces(lists: list[_Busy], most: int) -> Iterator[_Piece]:
+    """Lists without a gap between them, up to `most` pairs and rows, of these also _ROWS_AT_ONCE; a
+    longer list in several pieces.
     """
-    begin = 0
+    begin, at_once = 0, min(most, _ROWS_AT_ONCE)
     for i in range(1, len(lists) + 1):
         first, last = lists[begin], lists[i - 1]
         if i < len(lists):
             follows = lists[i].start == last.stop
-            few = lists[i].stop - first.start <= _ROWS_AT_ONCE
-            if follows and few and lists[i].last - first.first <= most_pairs:
+            few = lists[i].stop - first.start <= at_once
+            if follows and few and lists[i].last - first.first <= most:
                 continue
-        for start in range(first.start, last.stop, _ROWS_AT_ONCE):
-            yield _Piece(lists[begin:i], start, min(start + _ROWS_AT_ONCE, last.stop))
+        for start in range(first.start, last.stop, at_once):
+            yield _Piece(lists[begin:i], start, min(start + at_once, last.stop))
         begin = i

@@ -146,7 +146,7 @@ def _nearest(survivors: Survivors, wanted: Wanted, queries: range) -> tuple[Surv
     slack = wanted.slack[queries.start : queries.stop]
     local = survivors._replace(query=survivors.query - queries.start)
     rest, bound = tighten(local, wanted.k, slack)
-    if wanted.rescore:
+    if wanted.rescore or wanted.limit is not None:  # a limit is one of canonical distances
         at = np.arange(len(rest.query))
     else:
         crowded = np.bincount(rest.query, minlength=len(queries)) > wanted.k

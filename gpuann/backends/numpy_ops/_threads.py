@@ -156,8 +156,9 @@ def run(
     """`[work(i) for i in items]` on the threads; the caller's thread takes part.
 
     Items are taken in order, one at a time, so put the longest first. The first exception stops
-    the others at their next item and is raised here. `work` must not call `run`. `at_most` limits
-    the threads: array calls under some 20 us do not overlap, they wait for the interpreter lock.
+    the others at their next item and is raised here. `work` must not call `run`, unless with one
+    thread. `at_most` limits the threads: array calls under some 20 us do not overlap, they wait for
+    the interpreter lock.
     """
     helpers = min(get_num_threads(), len(items), at_most or len(items)) - 1
     if helpers < 1:

@@ -9,7 +9,7 @@ filtered with it, small ones side by side (`_stacks`). Where scores are few they
 
 Cost: 2 * pairs * list_len * (dim + 1) flop by BLAS plus about 0.3 ns per (query, row) pair for
 compare and count. Memory: a few tiles or a stack of them per thread plus the survivors (28 bytes
-each, at most 2^20 or 4 Q k of them), or KEPT scores of 4 bytes.
+each, at most 2^20 or 4 Q k of them), or KEPT scores of 4 bytes and 20 MB a thread.
 Source: list-major order as in FAISS contrib/big_batch_search; bound and filter are our own.
 """
 
@@ -25,6 +25,7 @@ from gpuann.metric import ScanMetric
 ONE_LIST_ROWS = 1 << 13  # a single list up to this long is seen whole by each tile of queries
 ONE_LIST_FLOATS = 1 << 22  # ... and of so many components
 KEPT = 1 << 24  # scores up to which every one is kept, 64 MiB: the workspace has room for them ...
+LONGEST = 1 << 20  # ... of one query, as it is selected at a time ...
 FEW_PER_LIST = 128  # ... if the mean list has no more queries than this
 
 
@@ -59,6 +60,6 @@ def _scan(batch: Batch, scorer: Scorer, wanted: Wanted) -> tuple[Array, Array]:
         return _dense.scan_one_list(batch, scorer, wanted)
     if batch.probes.size <= FEW_PER_LIST * len(sizes):
         longest = int(sizes[batch.probes].sum(axis=1).max(initial=0))
-        if len(batch.probes) * longest <= KEPT:
+        if longest <= LONGEST and len(batch.probes) * longest <= KEPT:
             return _dense.scan_few(batch, scorer, wanted)
     return _tiled.scan_tiled(batch, scorer, wanted)
