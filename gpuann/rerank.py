@@ -118,16 +118,22 @@ def _from_host(
     k: int,
     how: metrics.Metric,
 ) -> tuple[Array, Array]:
-    """Only the candidates' rows go to the device, some queries at a time."""
+    """Only the candidates' rows go to the device, some queries at a time; a CPU reads them where
+    they are, if they lie side by side in memory.
+    """
     xp = backend.xp
-    in_place = backend.cuda is None and how != "cosine" and not arrays.is_mapped(rows)
-    if in_place and rows.flags.c_contiguous:
-        return _in_place(where, backend, rows, x, wanted, k, how)
+    on_cpu, lies_apart = backend.cuda is None, arrays.is_mapped(rows) or not rows.flags.c_contiguous
+    in_place = on_cpu and not lies_apart and how != "cosine"  # which needs the length of every row
     dists, ids = xp.empty((len(x), k), xp.float32), xp.empty((len(x), k), xp.int64)
-    step = max(1, _FLOATS_AT_ONCE // max(1, wanted.shape[1] * rows.shape[1]))
+    most = _CANDIDATES_AT_ONCE if in_place else _FLOATS_AT_ONCE // rows.shape[1]
+    step = max(1, most // max(1, wanted.shape[1]))
     for start in range(0, len(x), step):
         part = slice(start, start + step)
         names = wanted[part]
+        if in_place:
+            _look_at(where, backend, rows, names)
+            dists[part], ids[part] = _refined(backend, rows, x[part], names, names, k, how, None)
+            continue
         needed, place = np.unique(names, return_inverse=True)
         present = needed >= 0
         place = (place - np.count_nonzero(~present)).reshape(names.shape)
@@ -140,29 +146,12 @@ def _from_host(
     return dists, ids
 
 
-def _in_place(
-    where: str,
-    backend: Backend,
-    rows: HostArray,
-    x: Array,
-    wanted: HostArray,
-    k: int,
-    how: metrics.Metric,
-) -> tuple[Array, Array]:
-    """The CPU reads the candidates' rows where they are, some queries at a time."""
-    dists, ids = np.empty((len(x), k), np.float32), np.empty((len(x), k), np.int64)
-    step = max(1, _CANDIDATES_AT_ONCE // max(1, wanted.shape[1]))
-    for start in range(0, len(x), step):
-        part = slice(start, start + step)
-        if rows.dtype.kind == "f":
-            _look_at(where, backend, rows, wanted[part])
-        found = _refined(backend, rows, x[part], wanted[part], wanted[part], k, how, None)
-        dists[part], ids[part] = found
-    return dists, ids
-
-
 def _look_at(where: str, backend: Backend, rows: HostArray, wanted: HostArray) -> None:
-    """Raise if a candidate's row has a number that is not finite."""
+    """Raise if a candidate's row has a number that is not finite: rows (n, dim), wanted (any) int64
+    or -1.
+    """
+    if rows.dtype.kind != "f":
+        return
     if wanted.size < len(rows) // 8:
         numbers = np.unique(wanted[wanted >= 0])
     else:  # marking them takes less time than sorting them

@@ -104,7 +104,7 @@ def test_only_rows_in_memory_are_read_where_they_are(tmp_path, monkeypatch):
     want = gpuann.refine(ROWS, QUERIES, candidates, device="cpu")
     monkeypatch.setattr(rerank, "_CANDIDATES_AT_ONCE", 30)
     assert_same_knn(gpuann.refine(ROWS, QUERIES, candidates, device="cpu"), want)
-    monkeypatch.setattr(rerank, "_in_place", None)
+    monkeypatch.setattr(rerank, "_look_at", None)  # what is read in place is looked at first
     strided = np.repeat(ROWS, 2, axis=1)[:, ::2]
     for rows in (mapped, mapped[:], np.asarray(mapped), opened.dataset, strided):
         assert_same_knn(gpuann.refine(rows, QUERIES, candidates, device="cpu"), want)

@@ -130,11 +130,11 @@ def _in_place(batch: Batch, start: int, stop: int, queries: Array, padded: int) 
 def product(queries: Array, rows: Array, out: Array) -> None:
     """out[i, j] = queries[i] . rows[j]: (n, D), (m, D) -> (n, m) float32."""
     n, dim = queries.shape
-    if 1 < n <= _ALONE:
-        np.matmul(queries[:, None], rows.T, out=out[:, None])
-        return
     if n == 1 or n > _FEW:
         np.matmul(queries, rows.T, out=out)
+        return
+    if n <= _ALONE:
+        np.matmul(queries[:, None], rows.T, out=out[:, None])
         return
     step = max(1, min(_FEW_SCORES, _FEW_STEPS // dim) // n)
     for at in range(0, len(rows), step):
